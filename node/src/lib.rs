@@ -1,1 +1,9 @@
-//! placeholder
+//! A Sluice node: takes the shards that the coordinator assigns to it and carries their readings from MQTT to Kafka.
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod pipeline;
+pub mod registry;
+pub mod task;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! Configuration, parsed once at the door: raw documents that refuse unknown keys, then checked types.

@@ -1,0 +1,1 @@
+//! `sluice demo`: an embedded MQTT broker, an embedded Kafka, sensors and a node in one process.

@@ -1,0 +1,1 @@
+//! Where a reading goes: MQTT topic → Kafka topic, key and headers. Pure.

@@ -1,0 +1,1 @@
+//! Readings out to Kafka: batches per partition in, delivery reports out.

@@ -1,0 +1,1 @@
+//! Readings in from MQTT: connection, session, subscription.
