@@ -3,15 +3,16 @@
 //! Counters are written once per batch with relaxed stores; a reader may see one counter of a batch before another.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use dashmap::DashMap;
-use sluice_coordinator::model::{Epoch, ShardId};
+use sluice_coordinator::model::{Checkpoint, Epoch, Offset, Session, ShardId, TopicPartition};
 
 /// Upper bounds of the latency buckets, in milliseconds; one more bucket holds the rest.
 pub const LATENCY_BOUNDS_MS: [u64; 14] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000];
@@ -80,6 +81,8 @@ pub struct Task {
     /// From receipt to Kafka's acknowledgement.
     pub latency: Latency,
     status: Mutex<Status>,
+    next_offsets: Mutex<BTreeMap<TopicPartition, Offset>>,
+    session: Mutex<Option<Session>>,
 }
 
 impl Task {
@@ -101,19 +104,58 @@ impl Task {
             connections: Meter::default(),
             sessions_lost: Meter::default(),
             latency: Latency::default(),
+            next_offsets: Mutex::default(),
+            session: Mutex::default(),
             status: Mutex::new(Status { state: State::Connecting, message: String::new() }),
         }
     }
 
     /// What the task is doing now.
     pub fn status(&self) -> Status {
-        self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        lock(&self.status).clone()
     }
 
     /// Says what the task is doing now.
     pub fn set_status(&self, state: State, message: impl Into<String>) {
-        *self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Status { state, message: message.into() };
+        *lock(&self.status) = Status { state, message: message.into() };
+    }
+
+    /// Goes on counting where the shard's last checkpoint stopped. What was in flight then is with the MQTT broker again.
+    pub fn resume(&self, checkpoint: &Checkpoint) {
+        let ledger = &checkpoint.ledger;
+        self.received.set(ledger.received);
+        self.redelivered.set(ledger.redelivered);
+        self.delivered.set(ledger.delivered);
+        self.filtered.set(ledger.filtered);
+        self.dead_lettered.set(ledger.dead_lettered);
+        self.returned.set(ledger.returned + ledger.in_flight);
+        self.acked.set(ledger.acked);
+        self.sessions_lost.set(ledger.sessions_lost);
+        lock(&self.next_offsets).clone_from(&checkpoint.next_offsets);
+    }
+
+    /// One past the highest offset that Kafka acknowledged for this shard, per partition.
+    pub fn next_offsets(&self) -> BTreeMap<TopicPartition, Offset> {
+        lock(&self.next_offsets).clone()
+    }
+
+    /// Takes in higher offsets.
+    pub fn raise_next_offsets(&self, raised: impl Iterator<Item = (TopicPartition, Offset)>) {
+        let mut offsets = lock(&self.next_offsets);
+        for (partition, next) in raised {
+            let known = offsets.entry(partition).or_insert(next);
+            *known = next.max(*known);
+        }
+    }
+
+    /// The MQTT session that the broker keeps for the shard, as far as is known.
+    pub fn session(&self) -> Option<Session> {
+        lock(&self.session).clone()
+    }
+
+    /// Says what session the broker keeps.
+    pub fn set_session(&self, session: Option<Session>) {
+        *lock(&self.session) = session;
     }
 
     /// received − delivered − filtered − dead-lettered − returned − in flight: 0 when nothing moves, or a defect.
@@ -121,6 +163,11 @@ impl Task {
         let settled = self.delivered.get() + self.filtered.get() + self.dead_lettered.get() + self.returned.get();
         self.received.get().cast_signed() - (settled + self.in_flight.get()).cast_signed()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks half written: every write is one assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A task's state with, where an operator should know more, a sentence.

@@ -3,3 +3,4 @@
 pub mod mapping;
 pub mod sink;
 pub mod source;
+pub mod tracker;

@@ -1,1 +1,368 @@
 //! Readings out to Kafka: batches per partition in, delivery reports out.
+//!
+//! One [`Sink`] is one librdkafka producer of one lane, shared by every shard with the same producer configuration.
+//! Promises: records of one partition are handed over in the order they were staged, each staged record is answered by
+//! exactly one report (from `flush` when it was not taken, from `poll` otherwise), and nothing is given up by time.
+//! What a failure means is the lane's to decide; [`verdict`] is its table.
+
+mod native;
+mod partition;
+mod verdict;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::CString,
+    os::fd::{AsRawFd, BorrowedFd},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::RDKafkaErrorCode};
+
+use self::native::{Event, Native, Record, Scratch, Topic};
+pub(crate) use self::verdict::{Verdict, advice, verdict};
+
+/// Producers that one process may have: each costs four threads and eight descriptors or more.
+const PRODUCERS_MAX: usize = 32;
+
+/// Kafka topics that one sink may write to. Each costs a handle with a queue per partition; more than this is a mapping
+/// that makes a topic per device by mistake.
+const TOPICS_MAX: usize = 10_000;
+
+/// Events taken from a producer before sockets get their turn again.
+const EVENTS_PER_TURN_MAX: usize = 64;
+
+static PRODUCERS: AtomicUsize = AtomicUsize::new(0);
+
+/// A Kafka header: name and value.
+pub(crate) type Header = (CString, Vec<u8>);
+
+/// Every librdkafka property of a producer, secrets included.
+pub(crate) type Properties = BTreeMap<String, String>;
+
+/// Number of a Kafka topic within its sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TopicNo(usize);
+
+/// A record that waits for the end of its read batch.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) opaque: u64,
+    pub(crate) key: Rc<[u8]>,
+    pub(crate) payload: Bytes,
+    /// Empty: the record can travel in a batch call.
+    pub(crate) headers: Vec<Header>,
+}
+
+/// What became of a staged record.
+#[derive(Debug)]
+pub(crate) enum Report<'a> {
+    Delivered { opaque: u64, topic: TopicNo, partition: i32, offset: i64 },
+    Failed { opaque: u64, code: RDKafkaErrorCode, was_alone: bool, key: &'a [u8], payload: &'a [u8] },
+}
+
+/// Why a sink cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SinkError {
+    /// The configuration is wrong.
+    #[error("the Kafka producer cannot be made: {0}")]
+    Refused(#[from] rdkafka::error::KafkaError),
+    /// Too many different configurations.
+    #[error(
+        "this node would need more than {PRODUCERS_MAX} Kafka producers: give pipelines the same sink.kafka properties, or run fewer lanes"
+    )]
+    TooManyProducers,
+    /// Too many Kafka topics.
+    #[error("more than {TOPICS_MAX} Kafka topics: make the mapping's topic template coarser")]
+    TooManyTopics,
+}
+
+/// One producer, its topics, and the records staged for it.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    properties: Properties,
+    main: Counted,
+    /// Sends each record as a request of its own; made when Kafka first refuses a batch.
+    alone: Option<Counted>,
+    topics: Vec<SinkTopic>,
+    numbers: HashMap<Box<str>, TopicNo>,
+    /// Groups with staged records, in the order they were first staged.
+    dirty: Vec<(usize, usize)>,
+    scratch: Scratch,
+    /// What librdkafka last complained of, for an operator to read.
+    trouble: Option<String>,
+    death: Option<String>,
+}
+
+#[derive(Debug)]
+struct SinkTopic {
+    name: Arc<str>,
+    main: Topic,
+    alone: Option<Topic>,
+    partitions: Option<i32>,
+    /// Staged records: of librdkafka's choice of partition first, then of each partition.
+    groups: Vec<Vec<Staged>>,
+}
+
+/// A producer that is counted against [`PRODUCERS_MAX`] while it lives.
+#[derive(Debug)]
+struct Counted(Arc<Native>);
+
+impl Counted {
+    fn new(properties: &Properties, overrides: &[(&str, &str)]) -> Result<Self, SinkError> {
+        if PRODUCERS.fetch_add(1, Relaxed) >= PRODUCERS_MAX {
+            PRODUCERS.fetch_sub(1, Relaxed);
+            return Err(SinkError::TooManyProducers);
+        }
+        let mut config = ClientConfig::new();
+        for (name, value) in properties.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(overrides.iter().copied()) {
+            config.set(name, value);
+        }
+        config.set_log_level(RDKafkaLogLevel::Info);
+        match Native::new(&config) {
+            Ok(native) => Ok(Self(native)),
+            Err(error) => {
+                PRODUCERS.fetch_sub(1, Relaxed);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        PRODUCERS.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A question for the brokers that blocks: how many partitions a topic has. To be asked on a thread that may wait.
+#[derive(Debug)]
+pub(crate) struct PartitionQuery {
+    producer: Arc<Native>,
+    name: Arc<str>,
+    topic: TopicNo,
+}
+
+impl PartitionQuery {
+    /// Asks; waits up to `timeout_ms` for the answer.
+    pub(crate) fn ask(&self, timeout_ms: u64) -> (TopicNo, Option<i32>) {
+        let count = self.producer.partition_count(&self.name, timeout_ms);
+        if let Err(error) = &count {
+            tracing::debug!(topic = %self.name, %error, "partition count not known yet");
+        }
+        (self.topic, count.ok())
+    }
+}
+
+impl Sink {
+    /// A sink with this producer configuration, whose events make `wake` readable.
+    pub(crate) fn new(properties: Properties, wake: BorrowedFd<'_>) -> Result<Self, SinkError> {
+        let main = Counted::new(&properties, &[])?;
+        main.0.announce_events(wake.as_raw_fd());
+        Ok(Self {
+            properties,
+            main,
+            alone: None,
+            topics: Vec::new(),
+            numbers: HashMap::new(),
+            dirty: Vec::new(),
+            scratch: Scratch::default(),
+            trouble: None,
+            death: None,
+        })
+    }
+
+    /// The number of the topic `name`, new or known.
+    pub(crate) fn topic(&mut self, name: &str) -> Result<TopicNo, SinkError> {
+        if let Some(number) = self.numbers.get(name) {
+            return Ok(*number);
+        }
+        if self.topics.len() >= TOPICS_MAX {
+            return Err(SinkError::TooManyTopics);
+        }
+        let number = TopicNo(self.topics.len());
+        let main = self.main.0.topic(name, number.0)?;
+        self.topics.push(SinkTopic { name: name.into(), main, alone: None, partitions: None, groups: Vec::new() });
+        self.numbers.insert(name.into(), number);
+        Ok(number)
+    }
+
+    /// The topic's name.
+    pub(crate) fn topic_name(&self, topic: TopicNo) -> &Arc<str> {
+        &self.topics[topic.0].name
+    }
+
+    /// The topic's partition count, once a [`PartitionQuery`] was answered.
+    pub(crate) fn partitions(&self, topic: TopicNo) -> Option<i32> {
+        self.topics[topic.0].partitions
+    }
+
+    /// Learns a partition count; `None`: ask librdkafka's own partitioner from now on.
+    pub(crate) fn set_partitions(&mut self, topic: TopicNo, count: Option<i32>) {
+        self.topics[topic.0].partitions = count;
+    }
+
+    /// The questions whose answers keep partition counts fresh: of all topics, or only of those not yet known.
+    pub(crate) fn partition_queries(&self, only_unknown: bool) -> Vec<PartitionQuery> {
+        let wanted = |(_, topic): &(usize, &SinkTopic)| !only_unknown || topic.partitions.is_none();
+        let query = |(number, topic): (usize, &SinkTopic)| PartitionQuery {
+            producer: Arc::clone(&self.main.0),
+            name: Arc::clone(&topic.name),
+            topic: TopicNo(number),
+        };
+        self.topics.iter().enumerate().filter(wanted).map(query).collect()
+    }
+
+    /// The partition that `key` belongs to; `None` while the count is not known: librdkafka's own partitioner, which
+    /// keeps the same rule, takes such records and places them once it knows.
+    pub(crate) fn partition_of(&self, topic: TopicNo, key: &[u8]) -> Option<i32> {
+        self.partitions(topic).map(|count| partition::partition_of(key, count))
+    }
+
+    /// Puts a record into its partition's batch.
+    pub(crate) fn stage(&mut self, topic: TopicNo, partition: Option<i32>, record: Staged) {
+        let groups = &mut self.topics[topic.0].groups;
+        let at = partition.map_or(0, |partition| usize::try_from(partition).unwrap_or(0) + 1);
+        if groups.len() <= at {
+            groups.resize_with(at + 1, Vec::new);
+        }
+        if groups[at].is_empty() {
+            self.dirty.push((topic.0, at));
+        }
+        groups[at].push(record);
+    }
+
+    /// Hands everything staged to librdkafka. Calls `on_failed` with each record that was not taken, whole.
+    pub(crate) fn flush(&mut self, mut on_failed: impl FnMut(TopicNo, Staged, RDKafkaErrorCode)) {
+        for (number, at) in std::mem::take(&mut self.dirty) {
+            let topic = &mut self.topics[number];
+            let mut records = std::mem::take(&mut topic.groups[at]);
+            let partition = at.checked_sub(1).and_then(|partition| i32::try_from(partition).ok());
+            let mut failed = Vec::new();
+            if records.iter().all(|record| record.headers.is_empty()) {
+                let batch = records.iter().map(record_of);
+                topic.main.produce_batch(partition, batch, &mut self.scratch, |at, code| failed.push((at, code)));
+            } else {
+                for (at, record) in records.iter().enumerate() {
+                    if let Err(code) = topic.main.produce(partition, &record_of(record), &record.headers) {
+                        failed.push((at, code));
+                    }
+                }
+            }
+            if failed.is_empty() {
+                records.clear();
+            } else {
+                // From the end, so that the positions of the others stay right; told in the order of staging.
+                let told: Vec<_> = failed.iter().rev().map(|(at, code)| (records.remove(*at), *code)).collect();
+                told.into_iter().rev().for_each(|(record, code)| on_failed(TopicNo(number), record, code));
+                records.clear();
+            }
+            self.topics[number].groups[at] = records;
+        }
+        if self.death.is_none() && self.main.0.fatal_error().is_some() {
+            self.note_death(&self.main.0.fatal_error());
+        }
+    }
+
+    /// Sends one record as a request of its own, so that a refusal says that it is this record that Kafka refuses.
+    pub(crate) fn send_alone(
+        &mut self,
+        topic: TopicNo,
+        record: &Staged,
+        wake: BorrowedFd<'_>,
+    ) -> Result<(), SinkFailure> {
+        if self.alone.is_none() {
+            let alone = Counted::new(&self.properties, &[("batch.num.messages", "1"), ("linger.ms", "0")])?;
+            alone.0.announce_events(wake.as_raw_fd());
+            self.alone = Some(alone);
+        }
+        let partition = self.partition_of(topic, &record.key);
+        let known = &mut self.topics[topic.0];
+        if let (None, Some(alone)) = (&known.alone, &self.alone) {
+            known.alone = Some(alone.0.topic(&known.name, topic.0).map_err(SinkError::from)?);
+        }
+        match &known.alone {
+            Some(handle) => handle.produce(partition, &record_of(record), &record.headers).map_err(SinkFailure::Code),
+            None => Err(SinkFailure::Code(RDKafkaErrorCode::BrokerDestroy)),
+        }
+    }
+
+    /// Takes reports without blocking; `false` when more may be waiting.
+    pub(crate) fn poll(&mut self, mut on_report: impl FnMut(Report<'_>)) -> bool {
+        let (mut trouble, mut is_dead, mut is_done) = (None, false, true);
+        for (producer, was_alone) in
+            [(Some(&self.main), false), (self.alone.as_ref(), true)].iter().filter_map(|(p, a)| Some(((*p)?, *a)))
+        {
+            is_done &= producer.0.poll(EVENTS_PER_TURN_MAX, |event| match event {
+                Event::Report(report) => on_report(translate(&report, was_alone)),
+                Event::Error { code, reason, is_fatal } => {
+                    trouble = Some(format!("{reason} ({code})"));
+                    is_dead |= is_fatal;
+                }
+            });
+            if is_dead && self.death.is_none() {
+                self.death = producer.0.fatal_error().map(|(code, reason)| format!("{reason} ({code})")).or(trouble.clone());
+            }
+        }
+        if trouble.is_some() {
+            self.trouble = trouble;
+        }
+        is_done
+    }
+
+    /// Why this sink can never deliver again, if so.
+    pub(crate) fn death(&self) -> Option<&str> {
+        self.death.as_deref()
+    }
+
+    /// What librdkafka last complained of.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Kafka has answered: old complaints are over.
+    pub(crate) fn clear_trouble(&mut self) {
+        self.trouble = None;
+    }
+
+    fn note_death(&mut self, fatal: &Option<(RDKafkaErrorCode, String)>) {
+        self.death = fatal.as_ref().map(|(code, reason)| format!("{reason} ({code})"));
+    }
+}
+
+/// Why a record was not taken.
+#[derive(Debug)]
+pub(crate) enum SinkFailure {
+    /// librdkafka refuses the record.
+    Code(RDKafkaErrorCode),
+    /// There is no producer to give it to.
+    Sink(SinkError),
+}
+
+impl From<SinkError> for SinkFailure {
+    fn from(error: SinkError) -> Self {
+        Self::Sink(error)
+    }
+}
+
+fn record_of(staged: &Staged) -> Record<'_> {
+    Record { key: &staged.key, payload: &staged.payload, opaque: staged.opaque }
+}
+
+fn translate<'a>(report: &native::Report<'a>, was_alone: bool) -> Report<'a> {
+    match report.error {
+        None => Report::Delivered {
+            opaque: report.opaque,
+            topic: TopicNo(report.topic),
+            partition: report.partition,
+            offset: report.offset,
+        },
+        Some(code) => {
+            Report::Failed { opaque: report.opaque, code, was_alone, key: report.key, payload: report.payload }
+        }
+    }
+}

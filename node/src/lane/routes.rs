@@ -1,0 +1,82 @@
+//! The mapping's answers, kept by MQTT topic: a device sends under the same topic for ever, so a reading's route is mostly a look-up.
+
+use std::{collections::HashMap, ffi::CString, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::pipeline::{
+    mapping::Mapping,
+    sink::{Header, Sink, TopicNo},
+};
+
+/// Topics kept. About 200 bytes each; a working set beyond this is cheaper to route again than to keep.
+const ROUTES_MAX: usize = 65_536;
+
+/// Where the readings of one MQTT topic go.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) mqtt_topic: Box<str>,
+    /// The Kafka topic, or why there is none.
+    pub(super) topic: Result<TopicNo, String>,
+    pub(super) key: Rc<[u8]>,
+    pub(super) headers: Vec<Header>,
+}
+
+/// Routes of one shard, over its sink's topic numbers.
+#[derive(Debug)]
+pub(super) struct Routes {
+    mapping: Arc<Mapping>,
+    known: HashMap<Bytes, Rc<Route>>,
+}
+
+impl Routes {
+    pub(super) fn new(mapping: Arc<Mapping>) -> Self {
+        Self { mapping, known: HashMap::new() }
+    }
+
+    /// Where readings under `mqtt_topic` go.
+    pub(super) fn route(&mut self, mqtt_topic: &Bytes, sink: &mut Sink) -> Rc<Route> {
+        if let Some(route) = self.known.get(mqtt_topic) {
+            return Rc::clone(route);
+        }
+        if self.known.len() >= ROUTES_MAX {
+            self.known.clear();
+        }
+        let route = Rc::new(self.find(mqtt_topic, sink));
+        // A copy: the given topic is a slice of a read buffer, which it would keep from being used again.
+        self.known.insert(Bytes::copy_from_slice(mqtt_topic), Rc::clone(&route));
+        route
+    }
+
+    /// Forgets all routes: their topic numbers are another sink's.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    fn find(&self, mqtt_topic: &Bytes, sink: &mut Sink) -> Route {
+        let text = String::from_utf8_lossy(mqtt_topic);
+        let unroutable = |why: String| Route {
+            mqtt_topic: text.as_ref().into(),
+            topic: Err(why),
+            key: mqtt_topic.to_vec().into(),
+            headers: Vec::new(),
+        };
+        match self.mapping.route(&text) {
+            Ok(found) => match sink.topic(&found.topic) {
+                Ok(topic) => Route {
+                    mqtt_topic: text.as_ref().into(),
+                    topic: Ok(topic),
+                    key: found.key.into(),
+                    headers: found.headers.into_iter().filter_map(|(name, value)| header(&name, value)).collect(),
+                },
+                Err(error) => unroutable(error.to_string()),
+            },
+            Err(error) => unroutable(error.to_string()),
+        }
+    }
+}
+
+/// A header; none for a name with a NUL, which librdkafka cannot carry and the manifest's check refuses.
+pub(super) fn header(name: &str, value: Vec<u8>) -> Option<Header> {
+    Some((CString::new(name).ok()?, value))
+}

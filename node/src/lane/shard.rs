@@ -1,0 +1,249 @@
+//! The data path of one shard, without waiting: bytes from MQTT in, records staged; delivery reports in, acks out.
+//!
+//! Owns the session, the tracker and what is in flight. Its driver owns the connection and the timing; the lane owns the sink.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::error::RDKafkaErrorCode;
+use sluice_coordinator::model::{Offset, TopicPartition};
+use tokio::sync::Notify;
+
+use super::{
+    headers,
+    limits::Load,
+    routes::{Route, Routes},
+    slots::Slot,
+};
+use crate::{
+    config::Manifest,
+    pipeline::{
+        sink::{Sink, Staged, TopicNo},
+        source::session::{Event, Properties, Reading, Seq, Session, SessionError},
+        tracker::Tracker,
+    },
+    registry::Task,
+};
+
+/// What is remembered of a reading until everything before it is delivered too.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) route: Rc<Route>,
+    pub(super) properties: Option<Box<Properties>>,
+    pub(super) received_at_ms: u64,
+    /// Payload and key, in bytes.
+    pub(super) bytes: u32,
+    pub(super) qos: u8,
+    pub(super) is_retained: bool,
+    pub(super) is_duplicate: bool,
+    /// Its record on the way is the one for the dead-letter topic.
+    pub(super) is_dead_letter: bool,
+}
+
+/// A record that was not taken or not delivered, whole.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) slot: Slot,
+    pub(super) seq: u64,
+    pub(super) code: RDKafkaErrorCode,
+    pub(super) was_alone: bool,
+    pub(super) key: Rc<[u8]>,
+    pub(super) payload: Bytes,
+}
+
+/// Why a shard cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// What is wrong and what to do.
+    pub(super) message: String,
+    /// What is wrong may be mended without a word to Sluice, so that trying again makes sense.
+    pub(super) may_pass: bool,
+}
+
+/// One shard's data path.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) slot: Slot,
+    pub(super) task: Arc<Task>,
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) session: Session,
+    pub(super) tracker: Tracker<Origin>,
+    pub(super) routes: Routes,
+    /// What is left of the last read: the start of a packet.
+    pub(super) rest: BytesMut,
+    /// To be written to the broker.
+    pub(super) out: BytesMut,
+    /// Of this shard, readings and bytes handed over and not delivered.
+    pub(super) load: Load,
+    pub(super) broken: Option<Broken>,
+    /// Wakes the driver.
+    pub(super) wake: Rc<Notify>,
+    /// One past the highest offset, by topic number and partition.
+    offsets: Vec<Vec<i64>>,
+    has_new_offsets: bool,
+}
+
+impl Shard {
+    pub(super) fn new(slot: Slot, task: Arc<Task>, manifest: Arc<Manifest>, session: Session) -> Self {
+        let routes = Routes::new(Arc::clone(&manifest.mapping));
+        Self {
+            slot,
+            task,
+            manifest,
+            session,
+            tracker: Tracker::default(),
+            routes,
+            rest: BytesMut::new(),
+            out: BytesMut::new(),
+            load: Load::default(),
+            broken: None,
+            wake: Rc::default(),
+            offsets: Vec::new(),
+            has_new_offsets: false,
+        }
+    }
+
+    /// Takes everything whole out of `input`: readings are staged, other events pushed to `events`. Returns the readings
+    /// that have no route, for the lane to deal with.
+    pub(super) fn receive(
+        &mut self,
+        input: &mut BytesMut,
+        now: Instant,
+        sink: &mut Sink,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<Unroutable>, SessionError> {
+        let received_at_ms = headers::unix_ms();
+        let (mut received, mut redelivered, mut bytes, mut unroutable) = (0, 0, 0, Vec::new());
+        let outcome = loop {
+            match self.session.next(input, now, &mut self.out) {
+                Ok(Some(Event::Reading(reading))) => {
+                    received += 1;
+                    redelivered += u64::from(reading.is_duplicate);
+                    bytes += self.stage(reading, received_at_ms, sink, &mut unroutable);
+                }
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.tracker.end_batch(now);
+        self.load.add(received, bytes);
+        self.task.received.add(received);
+        self.task.redelivered.add(redelivered);
+        self.show_load();
+        outcome.map(|()| unroutable)
+    }
+
+    fn stage(&mut self, reading: Reading, received_at_ms: u64, sink: &mut Sink, unroutable: &mut Vec<Unroutable>) -> u64 {
+        let route = self.routes.route(&reading.topic, sink);
+        let bytes = reading.payload.len() + route.key.len();
+        let origin = Origin {
+            route: Rc::clone(&route),
+            properties: (!reading.properties.is_empty()).then(|| Box::new(reading.properties.detached())),
+            received_at_ms,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            qos: reading.qos.number(),
+            is_retained: reading.is_retained,
+            is_duplicate: reading.is_duplicate,
+            is_dead_letter: false,
+        };
+        let headers = headers::of_reading(&origin, &self.manifest.metadata_headers);
+        let seq = self.tracker.receive(origin);
+        debug_assert_eq!(seq, reading.seq.0, "session and tracker count alike");
+        match &route.topic {
+            Ok(topic) => {
+                let partition = sink.partition_of(*topic, &route.key);
+                let opaque = self.slot.opaque(seq);
+                sink.stage(*topic, partition, Staged { opaque, key: Rc::clone(&route.key), payload: reading.payload, headers });
+            }
+            Err(why) => unroutable.push(Unroutable { seq, why: why.clone(), payload: reading.payload }),
+        }
+        bytes as u64
+    }
+
+    /// Kafka has a record of reading `seq`. The caller ends the round with [`settle`](Self::settle).
+    pub(super) fn delivered(&mut self, seq: u64, topic: TopicNo, partition: i32, offset: i64) {
+        let Some(origin) = self.tracker.deliver(seq) else { return };
+        let (bytes, is_dead_letter) = (u64::from(origin.bytes), origin.is_dead_letter);
+        self.load.subtract(1, bytes);
+        if is_dead_letter { self.task.dead_lettered.add(1) } else { self.task.delivered.add(1) }
+        self.note_offset(topic, partition, offset);
+    }
+
+    /// After a round of reports: moves the watermark, writes the acks that it allows into `out`.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let latency = &self.task.latency;
+        let watermark = self.tracker.advance(|received_at, count| {
+            let micros = now.saturating_duration_since(received_at).as_micros();
+            latency.record(u64::try_from(micros).unwrap_or(u64::MAX), count);
+        });
+        self.task.acked.add(self.session.ack_up_to(Seq(watermark), &mut self.out));
+        self.show_load();
+    }
+
+    /// Gives everything that is not below the watermark back to the broker, which sends it again.
+    pub(super) fn abandon(&mut self) {
+        self.session.abandon();
+        self.task.returned.add(self.tracker.abandon());
+        self.load.clear();
+        self.rest.clear();
+        self.show_load();
+    }
+
+    /// Stops the shard, once.
+    pub(super) fn fail(&mut self, message: String, may_pass: bool) {
+        if self.broken.is_none() {
+            self.broken = Some(Broken { message, may_pass });
+        }
+        self.wake.notify_one();
+    }
+
+    /// Shows the present age of the oldest reading that is not yet acknowledged, and new offsets.
+    pub(super) fn show(&mut self, now: Instant, sink: &Sink) {
+        let age = self.tracker.oldest().map_or(0, |oldest| now.saturating_duration_since(oldest).as_millis().max(1));
+        self.task.oldest_unacked_ms.set(u64::try_from(age).unwrap_or(u64::MAX));
+        if !std::mem::take(&mut self.has_new_offsets) {
+            return;
+        }
+        let known = self.offsets.iter().enumerate().flat_map(|(number, partitions)| {
+            let topic = sink.topic_name(TopicNo::from_index(number)).to_string();
+            let known = (0..).zip(partitions).filter(|(_, next)| **next > 0);
+            known.map(move |(partition, next)| {
+                (TopicPartition { topic: topic.clone(), partition }, Offset(*next))
+            })
+        });
+        self.task.raise_next_offsets(known);
+    }
+
+    /// The sink was replaced: its topic numbers mean nothing any more.
+    pub(super) fn forget_topics(&mut self) {
+        self.routes.clear();
+        self.offsets.clear();
+    }
+
+    fn note_offset(&mut self, topic: TopicNo, partition: i32, offset: i64) {
+        let Ok(partition) = usize::try_from(partition) else { return };
+        if self.offsets.len() <= topic.index() {
+            self.offsets.resize_with(topic.index() + 1, Vec::new);
+        }
+        let partitions = &mut self.offsets[topic.index()];
+        if partitions.len() <= partition {
+            partitions.resize(partition + 1, 0);
+        }
+        partitions[partition] = partitions[partition].max(offset + 1);
+        self.has_new_offsets = true;
+    }
+
+    fn show_load(&self) {
+        self.task.in_flight.set(self.tracker.undelivered());
+        self.task.in_flight_bytes.set(self.load.bytes());
+    }
+}
+
+/// A reading that the mapping sends nowhere.
+#[derive(Debug)]
+pub(super) struct Unroutable {
+    pub(super) seq: u64,
+    pub(super) why: String,
+    pub(super) payload: Bytes,
+}
