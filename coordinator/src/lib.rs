@@ -2,4 +2,15 @@
 //!
 //! Knows neither MQTT nor Kafka clients.
 
+mod coordinator;
+mod leader;
+pub mod machine;
 pub mod model;
+pub mod plan;
+mod raft;
+pub mod service;
+mod wire;
+
+pub use coordinator::{Config, Coordinator, MemberStatus, ProposeError, StartError, Status, Timings, now};
+pub use raft::DataDirError;
+pub use wire::DecodeError;

@@ -60,6 +60,11 @@ name!(
     NodeName,
     "node"
 );
+name!(
+    /// A cluster's id: random, drawn once at bootstrap.
+    ClusterId,
+    "cluster"
+);
 
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident) => {
@@ -92,6 +97,10 @@ number!(
     Generation
 );
 number!(
+    /// A node's id in the Raft group: random per disk, so that a lost disk is a new member.
+    RaftId
+);
+number!(
     /// Version of a pipeline's spec: grows with each apply that changed something.
     Revision
 );
@@ -103,6 +112,13 @@ pub struct ShardId {
     pub pipeline: PipelineName,
     /// 0 up to the pipeline's shard count.
     pub index: u32,
+}
+
+impl ShardId {
+    /// The shard `index` of `pipeline`.
+    pub fn new(pipeline: &PipelineName, index: u32) -> Self {
+        Self { pipeline: pipeline.clone(), index }
+    }
 }
 
 impl fmt::Display for ShardId {

@@ -1,0 +1,39 @@
+//! From one state to the next, generations, revisions and epochs never go back, and an epoch moves with its owner.
+
+use super::{Broken, ensure};
+use crate::model::{Shard, State};
+
+/// See the file's head. `before` and `after` are one command apart.
+pub fn numbers_only_grow(before: &State, after: &State) -> Result<(), Broken> {
+    ensure(after.epoch_floor >= before.epoch_floor, || "the epoch floor sank".to_owned())?;
+    for (name, old) in &before.members {
+        let grew = after.members.get(name).is_some_and(|new| new.generation >= old.generation);
+        ensure(grew, || format!("member {name} went back in generation or was lost"))?;
+    }
+    for (name, old) in &before.pipelines {
+        let grew = after.pipelines.get(name).is_none_or(|new| new.revision >= old.revision);
+        ensure(grew, || format!("pipeline {name} went back in revision"))?;
+    }
+    for (id, new) in &after.shards {
+        match before.shards.get(id) {
+            Some(old) => ensure(moved_rightly(old, new), || format!("shard {id}: epoch and owner disagree"))?,
+            None => {
+                ensure(new.epoch == before.epoch_floor && new.owner.is_none(), || format!("shard {id} is not new"))?
+            }
+        }
+    }
+    for (id, old) in &before.shards {
+        let remembered = after.shards.contains_key(id) || after.epoch_floor >= old.epoch;
+        ensure(remembered, || format!("shard {id} went and its epoch could come again"))?;
+    }
+    Ok(())
+}
+
+fn moved_rightly(old: &Shard, new: &Shard) -> bool {
+    match &new.owner {
+        // Released, or never owned: the epoch stays until somebody owns it again.
+        None => new.epoch == old.epoch,
+        owner if *owner == old.owner => new.epoch == old.epoch,
+        Some(_) => new.epoch == old.epoch.next(),
+    }
+}

@@ -1,0 +1,34 @@
+//! Who runs a shard, and the MQTT session it has at the broker.
+
+use super::{Epoch, Generation, NodeName, Revision, UnixMs};
+
+/// A shard and its assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// None: nobody owns the shard.
+    pub owner: Option<Owner>,
+    /// Grows by one each time the owner or its generation changes.
+    pub epoch: Epoch,
+    /// When the owner last changed; when the shard was made, before that.
+    pub since: UnixMs,
+    /// The MQTT session that the shard has at the broker, as far as its owner has told.
+    pub session: Option<Session>,
+}
+
+/// A node in one of its lives.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// The member's name.
+    pub node: NodeName,
+    /// Its incarnation.
+    pub generation: Generation,
+}
+
+/// A shard's MQTT session as the broker keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The pipeline revision whose source the session was opened with.
+    pub revision: Revision,
+    /// Filters the session is subscribed to, without the `$share` prefix.
+    pub filters: Vec<String>,
+}

@@ -1,0 +1,49 @@
+//! Errors of the coordinator as gRPC codes: all of them, here and nowhere else.
+
+use tonic::Status;
+
+use crate::{
+    ProposeError,
+    machine::{Outcome, Refusal, RefusalKind},
+    model::{Pipeline, PipelineName},
+};
+
+pub(super) fn invalid(error: impl ToString) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+pub(super) fn no_pipeline(name: &PipelineName) -> Status {
+    Status::not_found(format!("there is no pipeline {name}"))
+}
+
+pub(super) fn stopping() -> Status {
+    Status::unavailable("this node is shutting down: ask another, or this one again soon")
+}
+
+impl From<ProposeError> for Status {
+    fn from(error: ProposeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ProposeError::Unavailable(_) | ProposeError::Stopped(_) => Self::unavailable(message),
+            ProposeError::Unknown(_) => Self::deadline_exceeded(message),
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.kind {
+            RefusalKind::NotFound => Self::not_found(refusal.message),
+            RefusalKind::NotNow => Self::failed_precondition(refusal.message),
+        }
+    }
+}
+
+/// What a command about a pipeline came to.
+pub(super) fn pipeline(outcome: Outcome) -> Result<(Pipeline, bool), Status> {
+    match outcome {
+        Outcome::Pipeline { pipeline, changed } => Ok((*pipeline, changed)),
+        Outcome::Refused(refusal) => Err(refusal.into()),
+        other => Err(Status::internal(format!("a defect of sluice: unexpected outcome {other:?}"))),
+    }
+}
