@@ -1,0 +1,1 @@
+//! A node from three layers, and for every bad setting the exact words.
