@@ -1,1 +1,7 @@
-fn main() {}
+//! The `sluice` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluice_node::cli::run()
+}

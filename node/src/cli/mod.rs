@@ -1,1 +1,114 @@
-//! The command line: a noun, then a verb.
+//! The command line: a noun, then a verb. Data goes to standard output, talk to standard error.
+//!
+//! Exit codes: 0 done, 1 failed, 2 the command, configuration or manifest is wrong.
+
+mod checkpoints;
+mod client;
+mod error;
+mod output;
+mod pipelines;
+pub mod serve;
+mod shards;
+mod status;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::{
+    error::Failure,
+    output::{Output, write_line},
+};
+
+/// Sluice carries readings from MQTT brokers to Kafka and loses none.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "\
+Examples:
+  sluice status                             who answers, who leads, who is a member
+  sluice pipelines apply -f readings.yaml   create or change a pipeline
+  sluice shards list --watch                follow every shard of every pipeline
+  sluice checkpoints list -o json           what has been delivered, for a program
+
+Exit codes: 0 done, 1 failed, 2 the command, configuration or manifest is wrong.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the node that answers, the leader and the members
+    Status(status::Args),
+    /// Declare what is carried from where to where
+    #[command(subcommand)]
+    Pipelines(pipelines::Command),
+    /// See which node runs which shard, and how it fares
+    #[command(subcommand)]
+    Shards(shards::Command),
+    /// See what has been delivered, as the replicated log holds it
+    #[command(subcommand)]
+    Checkpoints(checkpoints::Command),
+}
+
+/// Where the node is and how to print; the same for every command that asks a node.
+#[derive(Debug, clap::Args)]
+struct Remote {
+    /// URL of a node's gRPC listener
+    #[arg(long, env = "SLUICE_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:7070")]
+    admin: String,
+    /// How the answer is printed
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    output: Output,
+}
+
+/// Parses the arguments of this process and does what they say.
+pub fn run() -> ExitCode {
+    // clap itself leaves with 0 for help and 2 for a usage error.
+    let cli = Cli::parse();
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("sluice: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Pipelines(command) => block_on(pipelines::run(command)),
+        Command::Shards(command) => block_on(shards::run(command)),
+        Command::Checkpoints(command) => block_on(checkpoints::run(command)),
+    }
+}
+
+/// Runs a command that asks one node: one thread is plenty.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_destroys_asks_for_yes() {
+        assert!(Cli::try_parse_from(["sluice", "pipelines", "delete", "x", "--yes"]).is_ok());
+        let refused = Cli::try_parse_from(["sluice", "pipelines", "delete", "x"]).map_err(|error| error.to_string());
+        assert!(refused.is_err_and(|said| said.contains("--yes")));
+    }
+}

@@ -1,0 +1,66 @@
+//! Why a command failed, in words that say what to do, and the exit code that goes with it.
+
+use std::{fmt, process::ExitCode};
+
+use tonic::{Code, Status};
+
+/// A command that did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    message: String,
+    is_usage: bool,
+}
+
+impl Failure {
+    /// The work failed: exit code 1.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_usage: false }
+    }
+
+    /// The command, configuration or manifest is wrong: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_usage: true }
+    }
+
+    /// What the process leaves with.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if self.is_usage { 2 } else { 1 })
+    }
+
+    /// The answer of the node at `admin` was `status`.
+    pub(super) fn from_status(status: &Status, admin: &str) -> Self {
+        let said = status.message();
+        match status.code() {
+            Code::InvalidArgument => Self::usage(said),
+            Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists => Self::failed(said),
+            Code::Unavailable | Code::DeadlineExceeded => {
+                Self::failed(format!("the node at {admin} cannot answer now ({said}); ask again in a moment"))
+            }
+            Code::Unimplemented => {
+                Self::failed(format!("the node at {admin} does not know this call ({said}); is it of this version?"))
+            }
+            code => Self::failed(format!("the node at {admin} answered {code:?}: {said}")),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_manifest_is_a_usage_error_and_a_missing_pipeline_is_not() {
+        let wrong = Failure::from_status(&Status::invalid_argument("line 3: unknown key"), "http://x");
+        assert_eq!(wrong, Failure::usage("line 3: unknown key"));
+        let missing = Failure::from_status(&Status::not_found("no pipeline x"), "http://x");
+        assert_eq!(missing, Failure::failed("no pipeline x"));
+    }
+}

@@ -1,0 +1,185 @@
+//! `sluice shards`: which node runs which shard, once or as it changes.
+
+use clap::Subcommand;
+use serde::Serialize;
+use sluice_proto::admin::v1::{self as admin, assignment_service_client::AssignmentServiceClient};
+
+use super::{
+    Failure, Remote,
+    client::{connect, request},
+    output::{self, Output, Rows, write_line},
+    text,
+};
+
+/// Shows which node runs which shard.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the shards with their owner, epoch and state
+    #[command(after_help = "\
+States: connecting (to the MQTT broker), running, back-pressure (Kafka is slow or away), draining, stopped (on purpose),
+failed (the message says what to mend), retired (its session is ended).
+
+Examples:
+  sluice shards list
+  sluice shards list --pipeline readings -o json
+  sluice shards list --watch            a line for every change, until Ctrl-C
+  sluice shards list --watch -o json    one JSON object a line")]
+    List {
+        /// Only the shards of this pipeline
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        pipeline: String,
+        /// Go on and print every change
+        #[arg(long, short)]
+        watch: bool,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Shard {
+    pipeline: String,
+    index: u32,
+    /// None: nobody owns it.
+    node: Option<String>,
+    generation: u64,
+    epoch: u64,
+    since: Option<String>,
+    state: String,
+    message: String,
+    #[serde(skip)]
+    since_unix_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Shards(Vec<Shard>);
+
+/// One change of a watched list.
+#[derive(Debug, Serialize)]
+struct Change {
+    /// `changed` (new or different) or `removed`.
+    event: &'static str,
+    applied_index: u64,
+    #[serde(flatten)]
+    shard: Shard,
+}
+
+pub(super) async fn run(Command::List { pipeline, watch: is_watch, remote }: Command) -> Result<(), Failure> {
+    if is_watch { watch(pipeline, &remote).await } else { list(pipeline, &remote).await }
+}
+
+async fn list(pipeline: String, remote: &Remote) -> Result<(), Failure> {
+    let mut client = AssignmentServiceClient::new(connect(remote).await?);
+    let answer = client
+        .list_assignments(request(admin::ListAssignmentsRequest { pipeline }))
+        .await
+        .map_err(|status| Failure::from_status(&status, &remote.admin))?;
+    output::print(&Shards(answer.into_inner().assignments.into_iter().map(Shard::from).collect()), remote.output)
+}
+
+/// Prints changes until the operator or the node ends it.
+async fn watch(pipeline: String, remote: &Remote) -> Result<(), Failure> {
+    let mut client = AssignmentServiceClient::new(connect(remote).await?);
+    // No deadline: a watch lasts as long as the operator wants.
+    let failure = |status: tonic::Status| Failure::from_status(&status, &remote.admin);
+    let request = admin::WatchAssignmentsRequest { pipeline };
+    let mut stream = client.watch_assignments(request).await.map_err(failure)?.into_inner();
+    if remote.output == Output::Table {
+        write_line(&line(&["EVENT", "SHARD", "NODE", "EPOCH", "STATE", "MESSAGE"].map(str::to_owned)))?;
+    }
+    loop {
+        let change = tokio::select! {
+            change = stream.message() => change.map_err(failure)?,
+            // The operator has seen enough.
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        };
+        let Some(change) = change else {
+            return Err(Failure::failed(format!(
+                "the node at {} ended the watch; it is probably stopping",
+                remote.admin
+            )));
+        };
+        for (event, shards) in [("changed", change.changed), ("removed", change.removed)] {
+            for shard in shards {
+                print_change(
+                    Change { event, applied_index: change.applied_index, shard: shard.into() },
+                    remote.output,
+                )?;
+            }
+        }
+    }
+}
+
+fn print_change(change: Change, output: Output) -> Result<(), Failure> {
+    match output {
+        Output::Json => write_line(&output::json(&change)?),
+        Output::Yaml => write_line(&format!("---\n{}", output::yaml(&change)?)),
+        Output::Table => {
+            let Change { event, shard, .. } = change;
+            let name = format!("{}/{}", shard.pipeline, shard.index);
+            let node = shard.node.unwrap_or_default();
+            write_line(&line(&[event.to_owned(), name, node, shard.epoch.to_string(), shard.state, shard.message]))
+        }
+    }
+}
+
+/// A line of a table whose later lines are not known yet, so its widths are fixed.
+fn line([event, shard, node, epoch, state, message]: &[String; 6]) -> String {
+    format!("{event:<8}  {shard:<24}  {node:<16}  {epoch:>5}  {state:<13}  {message}").trim_end().to_owned()
+}
+
+impl Rows for Shards {
+    const HEADER: &'static [&'static str] = &["PIPELINE", "SHARD", "NODE", "EPOCH", "SINCE", "STATE", "MESSAGE"];
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |shard: &Shard| {
+            vec![
+                shard.pipeline.clone(),
+                shard.index.to_string(),
+                shard.node.clone().unwrap_or_default(),
+                shard.epoch.to_string(),
+                text::since(shard.since_unix_ms),
+                shard.state.clone(),
+                shard.message.clone(),
+            ]
+        };
+        self.0.iter().map(row).collect()
+    }
+}
+
+impl From<admin::Assignment> for Shard {
+    fn from(assignment: admin::Assignment) -> Self {
+        Self {
+            state: text::word(assignment.state().as_str_name(), "TASK_STATE_"),
+            pipeline: assignment.pipeline,
+            index: assignment.index,
+            node: Some(assignment.node).filter(|node| !node.is_empty()),
+            generation: assignment.generation,
+            epoch: assignment.epoch,
+            since: text::time(assignment.since_unix_ms),
+            message: assignment.message,
+            since_unix_ms: assignment.since_unix_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_one_flat_object() -> anyhow::Result<()> {
+        let assignment = admin::Assignment {
+            pipeline: "readings".to_owned(),
+            index: 1,
+            epoch: 2,
+            state: admin::TaskState::BackPressure.into(),
+            ..admin::Assignment::default()
+        };
+        let change = Change { event: "changed", applied_index: 9, shard: assignment.into() };
+        let expected = r#"{"event":"changed","applied_index":9,"pipeline":"readings","index":1,"node":null,"generation":0,"epoch":2,"since":null,"state":"back-pressure","message":""}"#;
+        assert_eq!(output::json(&change)?, expected);
+        Ok(())
+    }
+}
