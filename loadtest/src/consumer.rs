@@ -1,0 +1,93 @@
+//! Reads the Kafka topics, all partitions from their ends onwards, and tells the oracle.
+//!
+//! Outlives an absence of Kafka: librdkafka connects again and goes on where it was. Commits nothing.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use anyhow::{Context as _, bail};
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
+
+use crate::{progress::Progress, reading::Format};
+
+const METADATA_TIMEOUT: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(100);
+
+/// A consumer that stands at the end of every partition.
+pub(crate) struct Consumer {
+    client: BaseConsumer,
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// Finds the topics' partitions and stands at their ends: what is there already is not of this run.
+    ///
+    /// # Errors
+    /// Kafka cannot be reached, or a topic does not exist.
+    pub(crate) fn open(servers: &str, topics: &[String]) -> anyhow::Result<Self> {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("client.id", "sluice-loadtest")
+            // Required by the client; no group is joined and nothing is committed.
+            .set("group.id", "sluice-loadtest")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "error")
+            .set("allow.auto.create.topics", "false")
+            .set("fetch.wait.max.ms", "10")
+            // 16 MiB read ahead, so that memory stays small when the oracle is slower than Kafka.
+            .set("queued.max.messages.kbytes", "16384")
+            .set("reconnect.backoff.max.ms", "1000")
+            .create()
+            .context("creating the Kafka consumer")?;
+        let mut ends = TopicPartitionList::new();
+        for topic in topics {
+            let metadata = client
+                .fetch_metadata(Some(topic), METADATA_TIMEOUT)
+                .with_context(|| format!("cannot reach Kafka at {servers}"))?;
+            let Some(topic) = metadata.topics().first().filter(|topic| topic.error().is_none()) else {
+                bail!("Kafka has no topic {topic:?}: create it first");
+            };
+            for partition in topic.partitions() {
+                let (_, end) = client
+                    .fetch_watermarks(topic.name(), partition.id(), METADATA_TIMEOUT)
+                    .with_context(|| format!("asking for the end of {}/{}", topic.name(), partition.id()))?;
+                ends.add_partition_offset(topic.name(), partition.id(), Offset::Offset(end))?;
+            }
+        }
+        client.assign(&ends).context("assigning partitions")?;
+        Ok(Self { client })
+    }
+
+    /// Consumes until the run is over; blocks its thread.
+    pub(crate) fn run(self, format: &Format, progress: &Progress) {
+        let mut last_error = String::new();
+        while !progress.is_over.load(Relaxed) {
+            match self.client.poll(POLL) {
+                Some(Ok(record)) => on_record(record.payload().unwrap_or_default(), format, progress),
+                // Kafka is away or restarts; said once, as the client tries again by itself.
+                Some(Err(error)) if error.to_string() != last_error => {
+                    last_error = error.to_string();
+                    eprintln!("loadtest: Kafka: {last_error}");
+                }
+                Some(Err(_)) | None => {}
+            }
+        }
+    }
+}
+
+fn on_record(payload: &[u8], format: &Format, progress: &Progress) {
+    let Some((id, sent_unix_ns)) = format.parse(payload) else { return };
+    let clock = &progress.clock;
+    let latency_us = clock.unix_ns(clock.elapsed()).saturating_sub(sent_unix_ns) / 1_000;
+    if progress.oracle().deliver(id, latency_us) {
+        progress.note_delivery();
+    }
+}

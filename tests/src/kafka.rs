@@ -1,0 +1,140 @@
+//! A real Apache Kafka: one KRaft broker, shared by the tests of a process or one's own for faults.
+
+use std::{
+    fs,
+    process::Command,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer as _},
+};
+use tempfile::TempDir;
+
+use crate::{environment, eventually, ports, process::Process};
+
+/// Kafka's heap. With it a broker stays below 1 GiB, and carries what a test machine can publish.
+const HEAP: &str = "-Xmx512m";
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Kafka {
+    dir: TempDir,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Kafka {
+    /// The servers of a broker that all tests of this process share. Never do it harm.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn shared() -> anyhow::Result<String> {
+        // Never dropped: the watchdog ends it with the test process.
+        static SHARED: Mutex<Option<Kafka>> = Mutex::new(None);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shared {
+            Some(kafka) => Ok(kafka.servers()),
+            None => Ok(shared.insert(Self::start()?).servers()),
+        }
+    }
+
+    /// Starts a broker and waits until it serves.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("sluice-kafka-").tempdir()?;
+        let (port, controller) = (ports::free()?, ports::free()?);
+        fs::write(dir.path().join("server.properties"), properties(&dir, port, controller))?;
+        let output = java("kafka.tools.StorageTool")?
+            .args(["format", "--cluster-id", "c2x1aWNlLXRlc3RzLTAwMQ", "--config"])
+            .arg(dir.path().join("server.properties"))
+            .output()?;
+        ensure!(output.status.success(), "formatting Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
+        let mut kafka = Self { dir, port, process: None };
+        kafka.start_again()?;
+        Ok(kafka)
+    }
+
+    /// Starts it again on the same port and data, and waits until it serves.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        let mut command = java("kafka.Kafka")?;
+        command.arg(self.dir.path().join("server.properties"));
+        let mut process = Process::start("kafka", command, &self.dir.path().join("log"))?;
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.servers())
+            .set("log_level", "0")
+            .set("reconnect.backoff.max.ms", "500")
+            .create()?;
+        eventually("Kafka serves", || {
+            process.check_running()?;
+            let metadata = client.fetch_metadata(None, Duration::from_secs(2))?;
+            ensure!(!metadata.brokers().is_empty(), "no broker is registered");
+            Ok(())
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// It was down.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process()?.kill()?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// The process, for faults.
+    ///
+    /// # Errors
+    /// It is down.
+    pub fn process(&mut self) -> anyhow::Result<&mut Process> {
+        self.process.as_mut().context("Kafka is down")
+    }
+
+    /// What goes into `bootstrap.servers`.
+    pub fn servers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+fn java(class: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(environment::java()?);
+    command.args(["-Xms128m", HEAP, "-XX:+UseG1GC", "-XX:TieredStopAtLevel=1", "-cp"]);
+    command.arg(environment::kafka_class_path()?).arg(class);
+    // Only warnings: the log is shown when a test fails.
+    command.env("JAVA_TOOL_OPTIONS", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+    Ok(command)
+}
+
+fn properties(dir: &TempDir, port: u16, controller: u16) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         controller.listener.names=CONTROLLER\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         log.dirs={}\n\
+         auto.create.topics.enable=false\n\
+         offsets.topic.num.partitions=1\n\
+         offsets.topic.replication.factor=1\n\
+         transaction.state.log.num.partitions=1\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\n\
+         log.segment.bytes=134217728\n\
+         log.retention.hours=24\n",
+        dir.path().join("data").display()
+    )
+}
