@@ -1,8 +1,10 @@
 //! A Sluice node: takes the shards that the coordinator assigns to it and carries their readings from MQTT to Kafka.
 
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod lane;
 pub mod pipeline;
 pub mod registry;
 pub mod task;

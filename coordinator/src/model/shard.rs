@@ -31,4 +31,6 @@ pub struct Session {
     pub revision: Revision,
     /// Filters the session is subscribed to, without the `$share` prefix.
     pub filters: Vec<String>,
+    /// The broker has accepted the session at least once; before that it may not exist yet.
+    pub is_open: bool,
 }

@@ -21,13 +21,13 @@ impl TryFrom<pb::Owner> for Owner {
 
 impl From<&Session> for pb::Session {
     fn from(session: &Session) -> Self {
-        Self { revision: session.revision.0, filters: session.filters.clone() }
+        Self { revision: session.revision.0, filters: session.filters.clone(), is_open: session.is_open }
     }
 }
 
 impl From<pb::Session> for Session {
     fn from(session: pb::Session) -> Self {
-        Self { revision: Revision(session.revision), filters: session.filters }
+        Self { revision: Revision(session.revision), filters: session.filters, is_open: session.is_open }
     }
 }
 

@@ -51,7 +51,7 @@ impl Load {
 
     /// The shard may read on, as far as it alone is concerned.
     pub(super) fn has_room(&self, limits: &InFlight) -> bool {
-        self.readings < limits.shard_readings && self.bytes < limits.shard_bytes
+        self.readings < limits.shard_readings.get() && self.bytes < limits.shard_bytes.get()
     }
 }
 
@@ -64,15 +64,26 @@ impl Drop for Load {
 impl Total {
     /// Shards may read on, as far as the lane is concerned.
     pub(super) fn has_room(&self, limits: &InFlight) -> bool {
-        self.readings.get() < limits.lane_readings && self.bytes.get() < limits.lane_bytes
+        self.readings.get() < limits.lane_readings.get() && self.bytes.get() < limits.lane_bytes.get()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
 
-    const LIMITS: InFlight = InFlight { lane_readings: 10, lane_bytes: 1_000, shard_readings: 5, shard_bytes: 100 };
+    const fn nonzero(number: u64) -> NonZeroU64 {
+        NonZeroU64::new(number).expect("a bound is not 0")
+    }
+
+    const LIMITS: InFlight = InFlight {
+        lane_readings: nonzero(10),
+        lane_bytes: nonzero(1_000),
+        shard_readings: nonzero(5),
+        shard_bytes: nonzero(100),
+    };
 
     #[test]
     fn a_full_shard_leaves_room_for_others_and_a_full_lane_leaves_none() {

@@ -2,7 +2,12 @@
 //!
 //! Owns the session, the tracker and what is in flight. Its driver owns the connection and the timing; the lane owns the sink.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::error::RDKafkaErrorCode;
@@ -10,6 +15,7 @@ use sluice_coordinator::model::{Offset, TopicPartition};
 use tokio::sync::Notify;
 
 use super::{
+    core::Place,
     headers,
     limits::Load,
     routes::{Route, Routes},
@@ -22,8 +28,11 @@ use crate::{
         source::session::{Event, Properties, Reading, Seq, Session, SessionError},
         tracker::Tracker,
     },
-    registry::Task,
+    registry::{State, Task},
 };
+
+/// A reading that has waited for Kafka this long says that Kafka is away, not that it is busy.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// What is remembered of a reading until everything before it is delivered too.
 #[derive(Debug)]
@@ -65,6 +74,7 @@ pub(super) struct Broken {
 pub(super) struct Shard {
     pub(super) slot: Slot,
     pub(super) task: Arc<Task>,
+    pub(super) place: Rc<Place>,
     pub(super) manifest: Arc<Manifest>,
     pub(super) session: Session,
     pub(super) tracker: Tracker<Origin>,
@@ -76,6 +86,13 @@ pub(super) struct Shard {
     /// Of this shard, readings and bytes handed over and not delivered.
     pub(super) load: Load,
     pub(super) broken: Option<Broken>,
+    /// Reports of this round concern the shard.
+    pub(super) is_touched: bool,
+    /// The broker has accepted the connection.
+    pub(super) is_serving: bool,
+    /// What the broker does not grant.
+    pub(super) notes: Vec<String>,
+    has_received: Cell<bool>,
     /// Wakes the driver.
     pub(super) wake: Rc<Notify>,
     /// One past the highest offset, by topic number and partition.
@@ -84,19 +101,24 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(slot: Slot, task: Arc<Task>, manifest: Arc<Manifest>, session: Session) -> Self {
+    pub(super) fn new(slot: Slot, task: Arc<Task>, manifest: Arc<Manifest>, session: Session, load: Load, place: Rc<Place>) -> Self {
         let routes = Routes::new(Arc::clone(&manifest.mapping));
         Self {
             slot,
             task,
+            place,
             manifest,
             session,
             tracker: Tracker::default(),
             routes,
             rest: BytesMut::new(),
             out: BytesMut::new(),
-            load: Load::default(),
+            load,
             broken: None,
+            is_touched: false,
+            is_serving: false,
+            notes: Vec::new(),
+            has_received: Cell::new(false),
             wake: Rc::default(),
             offsets: Vec::new(),
             has_new_offsets: false,
@@ -111,7 +133,7 @@ impl Shard {
         now: Instant,
         sink: &mut Sink,
         events: &mut Vec<Event>,
-    ) -> Result<Vec<Unroutable>, SessionError> {
+    ) -> Result<Vec<Unroutable>, (Vec<Unroutable>, SessionError)> {
         let received_at_ms = headers::unix_ms();
         let (mut received, mut redelivered, mut bytes, mut unroutable) = (0, 0, 0, Vec::new());
         let outcome = loop {
@@ -131,7 +153,11 @@ impl Shard {
         self.task.received.add(received);
         self.task.redelivered.add(redelivered);
         self.show_load();
-        outcome.map(|()| unroutable)
+        self.has_received.set(self.has_received.get() || received > 0);
+        match outcome {
+            Ok(()) => Ok(unroutable),
+            Err(error) => Err((unroutable, error)),
+        }
     }
 
     fn stage(&mut self, reading: Reading, received_at_ms: u64, sink: &mut Sink, unroutable: &mut Vec<Unroutable>) -> u64 {
@@ -198,27 +224,53 @@ impl Shard {
         self.wake.notify_one();
     }
 
-    /// Shows the present age of the oldest reading that is not yet acknowledged, and new offsets.
-    pub(super) fn show(&mut self, now: Instant, sink: &Sink) {
-        let age = self.tracker.oldest().map_or(0, |oldest| now.saturating_duration_since(oldest).as_millis().max(1));
-        self.task.oldest_unacked_ms.set(u64::try_from(age).unwrap_or(u64::MAX));
+    /// Whether readings have come since the last question.
+    pub(super) fn has_received(&self) -> bool {
+        self.has_received.take()
+    }
+
+    /// Nothing is in flight, and every ack has been written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.tracker.undelivered() == 0 && self.out.is_empty()
+    }
+
+    /// Shows what has a clock in it: the age of the oldest reading not yet acknowledged, what that says of the state, new offsets.
+    pub(super) fn show(&mut self, now: Instant) {
+        let age = self.tracker.oldest().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
+        self.task.oldest_unacked_ms.set(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        if self.is_serving && self.broken.is_none() {
+            self.show_state(age);
+        }
         if !std::mem::take(&mut self.has_new_offsets) {
             return;
         }
+        let sink = self.place.sink.borrow();
         let known = self.offsets.iter().enumerate().flat_map(|(number, partitions)| {
             let topic = sink.topic_name(TopicNo::from_index(number)).to_string();
             let known = (0..).zip(partitions).filter(|(_, next)| **next > 0);
-            known.map(move |(partition, next)| {
-                (TopicPartition { topic: topic.clone(), partition }, Offset(*next))
-            })
+            known.map(move |(partition, next)| (TopicPartition { topic: topic.clone(), partition }, Offset(*next)))
         });
         self.task.raise_next_offsets(known);
+    }
+
+    fn show_state(&self, age: Duration) {
+        let shown = self.task.status();
+        match shown.state {
+            State::Running | State::BackPressure if age >= SLOW_AFTER => {
+                let sink = self.place.sink.borrow();
+                let trouble = sink.trouble().unwrap_or("Kafka acknowledges slowly or not at all");
+                self.task.set_status(State::BackPressure, format!("waiting for Kafka: {trouble}"));
+            }
+            State::BackPressure => self.task.set_status(State::Running, self.notes.join("; ")),
+            _ => {}
+        }
     }
 
     /// The sink was replaced: its topic numbers mean nothing any more.
     pub(super) fn forget_topics(&mut self) {
         self.routes.clear();
         self.offsets.clear();
+        self.has_new_offsets = false;
     }
 
     fn note_offset(&mut self, topic: TopicNo, partition: i32, offset: i64) {

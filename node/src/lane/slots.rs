@@ -69,6 +69,11 @@ impl Slots {
         Some((place.shard.as_ref()?, Slot(at), opaque & ((1 << SEQ_BITS) - 1)))
     }
 
+    /// The task in `slot`.
+    pub(super) fn get(&self, slot: Slot) -> Option<Rc<RefCell<Shard>>> {
+        self.0[slot.0].shard.clone()
+    }
+
     /// Every task of the lane.
     pub(super) fn shards(&self) -> impl Iterator<Item = &Rc<RefCell<Shard>>> {
         self.0.iter().filter_map(|place| place.shard.as_ref())

@@ -1,5 +1,6 @@
 //! The path of a reading, in the order it travels: source, mapping, sink, tracker, ack, checkpoint.
 
+pub mod checkpoint;
 pub mod mapping;
 pub mod sink;
 pub mod source;

@@ -83,6 +83,12 @@ impl<T> Tracker<T> {
         self.entries.get(usize::try_from(at).ok()?).map(|entry| &entry.origin)
     }
 
+    /// As [`origin`](Self::origin), to change it.
+    pub fn origin_mut(&mut self, seq: u64) -> Option<&mut T> {
+        let at = seq.checked_sub(self.watermark)?;
+        self.entries.get_mut(usize::try_from(at).ok()?).map(|entry| &mut entry.origin)
+    }
+
     /// Forgets every reading that is not below the watermark; returns how many of them were not delivered.
     pub fn abandon(&mut self) -> u64 {
         self.watermark = self.end();

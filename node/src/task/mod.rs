@@ -1,1 +1,7 @@
 //! Life of the shards that run here, and the supervisor that reconciles desired with running.
+
+mod desired;
+mod lifecycle;
+mod supervisor;
+
+pub use supervisor::{Config, Supervisor};

@@ -10,7 +10,7 @@ mod partition;
 mod verdict;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     ffi::CString,
     os::fd::{AsRawFd, BorrowedFd},
     rc::Rc,
@@ -21,10 +21,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::RDKafkaErrorCode};
+use rdkafka::{config::RDKafkaLogLevel, error::RDKafkaErrorCode};
 
 use self::native::{Event, Native, Record, Scratch, Topic};
 pub(crate) use self::verdict::{Verdict, advice, verdict};
+use crate::config::kafka::ProducerConfig;
 
 /// Producers that one process may have: each costs four threads and eight descriptors or more.
 const PRODUCERS_MAX: usize = 32;
@@ -41,12 +42,21 @@ static PRODUCERS: AtomicUsize = AtomicUsize::new(0);
 /// A Kafka header: name and value.
 pub(crate) type Header = (CString, Vec<u8>);
 
-/// Every librdkafka property of a producer, secrets included.
-pub(crate) type Properties = BTreeMap<String, String>;
-
 /// Number of a Kafka topic within its sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TopicNo(usize);
+
+impl TopicNo {
+    /// The number, for tables by topic.
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+
+    /// The topic at a place in such a table.
+    pub(crate) fn from_index(index: usize) -> Self {
+        Self(index)
+    }
+}
 
 /// A record that waits for the end of its read batch.
 #[derive(Debug)]
@@ -84,7 +94,7 @@ pub(crate) enum SinkError {
 /// One producer, its topics, and the records staged for it.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    properties: Properties,
+    config: ProducerConfig,
     main: Counted,
     /// Sends each record as a request of its own; made when Kafka first refuses a batch.
     alone: Option<Counted>,
@@ -113,14 +123,14 @@ struct SinkTopic {
 struct Counted(Arc<Native>);
 
 impl Counted {
-    fn new(properties: &Properties, overrides: &[(&str, &str)]) -> Result<Self, SinkError> {
+    fn new(config: &ProducerConfig, overrides: &[(&str, &str)]) -> Result<Self, SinkError> {
         if PRODUCERS.fetch_add(1, Relaxed) >= PRODUCERS_MAX {
             PRODUCERS.fetch_sub(1, Relaxed);
             return Err(SinkError::TooManyProducers);
         }
-        let mut config = ClientConfig::new();
-        for (name, value) in properties.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(overrides.iter().copied()) {
-            config.set(name, value);
+        let mut config = config.client_config();
+        for (name, value) in overrides {
+            config.set(*name, *value);
         }
         config.set_log_level(RDKafkaLogLevel::Info);
         match Native::new(&config) {
@@ -160,11 +170,11 @@ impl PartitionQuery {
 
 impl Sink {
     /// A sink with this producer configuration, whose events make `wake` readable.
-    pub(crate) fn new(properties: Properties, wake: BorrowedFd<'_>) -> Result<Self, SinkError> {
-        let main = Counted::new(&properties, &[])?;
+    pub(crate) fn new(config: ProducerConfig, wake: BorrowedFd<'_>) -> Result<Self, SinkError> {
+        let main = Counted::new(&config, &[])?;
         main.0.announce_events(wake.as_raw_fd());
         Ok(Self {
-            properties,
+            config,
             main,
             alone: None,
             topics: Vec::new(),
@@ -276,7 +286,7 @@ impl Sink {
         wake: BorrowedFd<'_>,
     ) -> Result<(), SinkFailure> {
         if self.alone.is_none() {
-            let alone = Counted::new(&self.properties, &[("batch.num.messages", "1"), ("linger.ms", "0")])?;
+            let alone = Counted::new(&self.config, &[("batch.num.messages", "1"), ("linger.ms", "0")])?;
             alone.0.announce_events(wake.as_raw_fd());
             self.alone = Some(alone);
         }

@@ -42,6 +42,12 @@ impl Properties {
         Ok(Self(raw))
     }
 
+    /// A copy that no longer shares the read buffer.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// None there?
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,0 +1,208 @@
+//! What the tasks of one lane share: sinks, slots, the read buffer, the bounds. Lives on the lane's thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd},
+    os::unix::net::UnixStream,
+    rc::{Rc, Weak},
+    sync::mpsc as std_mpsc,
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use super::{
+    failures,
+    limits::Total,
+    shard::{Failure, Shard},
+    slots::{Slot, Slots},
+};
+use crate::{
+    config::{InFlight, kafka::ProducerConfig},
+    pipeline::sink::{PartitionQuery, Report, Sink, SinkError, TopicNo},
+};
+
+/// A lane's shared part.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) limits: InFlight,
+    pub(super) total: Rc<Total>,
+    /// Somebody who waits for the lane's total to fall may try again.
+    pub(super) room: Notify,
+    /// Reads of all sockets land here; between two reads it is empty.
+    pub(super) input: RefCell<BytesMut>,
+    pub(super) slots: RefCell<Slots>,
+    sinks: RefCell<BTreeMap<ProducerConfig, Weak<Place>>>,
+    /// librdkafka writes a byte to this end when a sink has events.
+    bell: UnixStream,
+    queries: std_mpsc::Sender<Query>,
+    /// Questions that wait for their answer.
+    unanswered: Cell<usize>,
+}
+
+/// A sink's place in its lane.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) sink: RefCell<Sink>,
+    config: ProducerConfig,
+}
+
+/// A question to be asked where waiting is allowed.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) place: usize,
+    pub(super) query: PartitionQuery,
+}
+
+impl Core {
+    pub(super) fn new(limits: InFlight, bell: UnixStream, queries: std_mpsc::Sender<Query>) -> Self {
+        Self {
+            limits,
+            total: Rc::default(),
+            room: Notify::new(),
+            input: RefCell::default(),
+            slots: RefCell::default(),
+            sinks: RefCell::default(),
+            bell,
+            queries,
+            unanswered: Cell::new(0),
+        }
+    }
+
+    /// The lane's sink for `config`: the one that lives, or a new one.
+    pub(super) fn sink(&self, config: &ProducerConfig) -> Result<Rc<Place>, SinkError> {
+        if let Some(place) = self.sinks.borrow().get(config).and_then(Weak::upgrade)
+            && place.sink.borrow().death().is_none()
+        {
+            return Ok(place);
+        }
+        let sink = Sink::new(config.clone(), self.bell.as_fd())?;
+        let place = Rc::new(Place { sink: RefCell::new(sink), config: config.clone() });
+        self.sinks.borrow_mut().insert(config.clone(), Rc::downgrade(&place));
+        Ok(place)
+    }
+
+    /// Every sink that lives.
+    pub(super) fn places(&self) -> Vec<Rc<Place>> {
+        let mut sinks = self.sinks.borrow_mut();
+        sinks.retain(|_, place| place.strong_count() > 0);
+        sinks.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Hands over what `shard` has staged.
+    pub(super) fn flush(&self, place: &Place, slot: Slot, staged: u64) {
+        let mut failures = Vec::new();
+        place.sink.borrow_mut().flush(|_, record, code| {
+            let mut slots = self.slots.borrow_mut();
+            // Counted as handed over below, and reported here: the same bookkeeping for every record.
+            slots.handed_over(slot, 1);
+            if let Some((_, slot, seq)) = slots.reported(record.opaque) {
+                failures.push(Failure { slot, seq, code, was_alone: false, key: record.key, payload: record.payload });
+            }
+        });
+        let taken = staged.saturating_sub(failures.len() as u64);
+        self.slots.borrow_mut().handed_over(slot, taken);
+        failures::handle(self, place, failures);
+    }
+
+    /// Takes the reports of every sink; `false` when more may be waiting.
+    pub(super) fn take_reports(&self) -> bool {
+        let had_room = self.total.has_room(&self.limits);
+        let is_done = self.places().iter().fold(true, |is_done, place| self.take_reports_of(place) && is_done);
+        if !had_room && self.total.has_room(&self.limits) {
+            self.room.notify_waiters();
+        }
+        is_done
+    }
+
+    fn take_reports_of(&self, place: &Rc<Place>) -> bool {
+        let now = Instant::now();
+        let (mut touched, mut failures): (Vec<Rc<RefCell<Shard>>>, Vec<Failure>) = (Vec::new(), Vec::new());
+        let is_done = place.sink.borrow_mut().poll(|report| {
+            let opaque = match &report {
+                Report::Delivered { opaque, .. } | Report::Failed { opaque, .. } => *opaque,
+            };
+            let mut slots = self.slots.borrow_mut();
+            let Some((shard, slot, seq)) = slots.reported(opaque) else { return };
+            match report {
+                Report::Delivered { topic, partition, offset, .. } => {
+                    let mut data = shard.borrow_mut();
+                    data.delivered(seq, topic, partition, offset);
+                    if !std::mem::replace(&mut data.is_touched, true) {
+                        touched.push(Rc::clone(shard));
+                    }
+                }
+                Report::Failed { code, was_alone, key, payload, .. } => {
+                    let (key, payload) = (key.into(), Bytes::copy_from_slice(payload));
+                    failures.push(Failure { slot, seq, code, was_alone, key, payload });
+                }
+            }
+        });
+        if !touched.is_empty() {
+            place.sink.borrow_mut().clear_trouble();
+        }
+        for shard in touched {
+            let mut shard = shard.borrow_mut();
+            shard.is_touched = false;
+            shard.settle(now);
+            shard.wake.notify_one();
+        }
+        failures::handle(self, place, failures);
+        if place.sink.borrow().death().is_some() {
+            self.bury(place);
+        }
+        is_done
+    }
+
+    /// A sink can never deliver again: its shards go back to the broker and take a new one.
+    pub(super) fn bury(&self, place: &Rc<Place>) {
+        let is_known = self.sinks.borrow().get(&place.config).is_some_and(|known| known.ptr_eq(&Rc::downgrade(place)));
+        if !is_known {
+            return;
+        }
+        let death = place.sink.borrow().death().unwrap_or_default().to_owned();
+        tracing::warn!(reason = %death, "the Kafka producer has failed for good; a new one takes over, and MQTT sends again what was in flight");
+        self.sinks.borrow_mut().remove(&place.config);
+        for shard in self.slots.borrow().shards() {
+            shard.borrow().wake.notify_one();
+        }
+    }
+
+    /// Shows what has a clock in it, of every shard.
+    pub(super) fn show(&self, now: Instant) {
+        for shard in self.slots.borrow().shards() {
+            shard.borrow_mut().show(now);
+        }
+    }
+
+    /// Asks the brokers for partition counts, on the thread that may wait; one round at a time.
+    pub(super) fn ask(&self, only_unknown: bool) {
+        if self.unanswered.get() > 0 {
+            return;
+        }
+        for place in self.places() {
+            let number = Rc::as_ptr(&place).addr();
+            for query in place.sink.borrow().partition_queries(only_unknown) {
+                if self.queries.send(Query { place: number, query }).is_ok() {
+                    self.unanswered.set(self.unanswered.get() + 1);
+                }
+            }
+        }
+    }
+
+    /// Takes an answer in. None is no news: what was known stays. A sink that has gone meanwhile needs none.
+    pub(super) fn answer(&self, place: usize, topic: TopicNo, count: Option<i32>) {
+        self.unanswered.set(self.unanswered.get().saturating_sub(1));
+        let place = self.places().into_iter().find(|known| Rc::as_ptr(known).addr() == place);
+        if let (Some(place), Some(_)) = (place, count) {
+            place.sink.borrow_mut().set_partitions(topic, count);
+        }
+    }
+
+    /// Where a sink's events ring.
+    pub(super) fn bell_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}

@@ -1,0 +1,394 @@
+//! One shard's life on its lane: connect, carry, connect again, until it is told to stop or cannot go on.
+//!
+//! Waits; decides little. What bytes mean is the session's business, what is in flight the shard's.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use tokio::time::{sleep, sleep_until};
+
+use super::{
+    core::{Core, Place},
+    job::{End, Job, Purpose, Stop},
+    limits::Load,
+    setup::{self, Setup},
+    shard::Shard,
+    turn,
+};
+use crate::{
+    pipeline::source::{
+        backoff::Backoff,
+        connection::Connection,
+        session::{Ending, Event, Session},
+    },
+    registry::State,
+};
+
+/// After UNSUBSCRIBE a broker may still send what it had queued [MQTT-3.10.4]; when it has sent nothing for so long, it has
+/// nothing more.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take to be written.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How a connection came to its end.
+#[derive(Debug)]
+pub(super) enum Close {
+    /// It broke, or the broker ended it; `is_retryable`: false asks for the longest wait.
+    Lost { why: String, is_retryable: bool },
+    /// The producer is gone.
+    SinkDied,
+    /// All is done that was asked for.
+    Ended(End),
+}
+
+/// A shard, its driver's own state, and the lane.
+pub(super) struct Driver {
+    core: Rc<Core>,
+    job: Job,
+    setup: Setup,
+    shard: Rc<RefCell<Shard>>,
+}
+
+/// Runs `job` to its end.
+pub(super) async fn run(core: Rc<Core>, job: Job) -> End {
+    let end = match start(&core, job).await {
+        Ok(mut driver) => {
+            let end = driver.carry().await;
+            driver.leave(&end);
+            end
+        }
+        Err((job, message)) => {
+            job.task.set_status(State::Failed, message);
+            End::Failed { may_pass: true }
+        }
+    };
+    core.room.notify_waiters();
+    end
+}
+
+async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
+    let made = setup::make(&job).and_then(|setup| {
+        let session = setup.session(&job)?;
+        let place = core.sink(&job.resolved.producer).map_err(|error| error.to_string())?;
+        Ok((setup, session, place))
+    });
+    let (setup, session, place) = match made {
+        Ok(made) => made,
+        Err(message) => return Err((job, message)),
+    };
+    // The coordinator knows of the session before the broker does: whoever comes after this node must find it.
+    job.task.set_session(Some(setup.recorded_before(&job)));
+    if let Err(error) = job.checkpointer.record(&job.task).await {
+        return Err((job, error.to_string()));
+    }
+    let slot = core.slots.borrow_mut().free();
+    let Some(slot) = slot else { return Err((job, "the lane is full of tasks: run more lanes".to_owned())) };
+    let load = Load::of(&core.total);
+    let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), session, load, place);
+    let shard = Rc::new(RefCell::new(shard));
+    core.slots.borrow_mut().set(slot, Some(Rc::clone(&shard)));
+    Ok(Driver { core: Rc::clone(core), job, setup, shard })
+}
+
+impl Driver {
+    /// Connects again and again until something ends the task.
+    async fn carry(&mut self) -> End {
+        let mut backoff = Backoff::default();
+        for attempt in 0.. {
+            if self.stop().is_some() {
+                return End::Stopped { is_clean: self.is_idle() };
+            }
+            let connected_at = Instant::now();
+            let close = match self.connect(attempt).await {
+                Ok(connection) => self.serve(connection).await,
+                Err(close) => close,
+            };
+            backoff.ended(connected_at.elapsed());
+            match close {
+                Close::Ended(end) => return end,
+                Close::SinkDied => {
+                    if let Err(message) = self.replace_sink() {
+                        self.job.task.set_status(State::Failed, message);
+                        return End::Failed { may_pass: true };
+                    }
+                }
+                Close::Lost { why, is_retryable } => self.lost(&why, is_retryable, &mut backoff).await,
+            }
+        }
+        End::Stopped { is_clean: false }
+    }
+
+    async fn connect(&mut self, attempt: usize) -> Result<Connection, Close> {
+        let connecting = self.setup.connector.connect(attempt);
+        let mut stop = self.job.stop.clone();
+        let connected = tokio::select! {
+            connected = connecting => connected,
+            _ = stop.wait_for(Option::is_some) => return Err(Close::Ended(End::Stopped { is_clean: self.is_idle() })),
+        };
+        let mut shard = self.shard.borrow_mut();
+        let shard = &mut *shard;
+        shard.rest.clear();
+        let connection = connected.map_err(|error| Close::Lost { why: error.to_string(), is_retryable: true })?;
+        shard.session.connect(Instant::now(), &mut shard.out).map_err(turn::lost)?;
+        Ok(connection)
+    }
+
+    /// Carries readings over one connection until it ends.
+    async fn serve(&mut self, mut connection: Connection) -> Close {
+        let mut last_reading = Instant::now();
+        loop {
+            let stop = self.stop();
+            if let Some(close) = self.ended(stop, last_reading) {
+                return self.close(connection, close).await;
+            }
+            let may_read = self.may_read(stop);
+            let deadline = self.next_deadline(stop, last_reading);
+            let wake = Rc::clone(&self.shard.borrow().wake);
+            let mut stopping = self.job.stop.clone();
+            let is_stopping = stop.is_some();
+            let turned = tokio::select! {
+                turned = std::future::poll_fn(|cx| self.turn(cx, &mut connection, may_read)) => turned,
+                () = wake.notified() => Ok(Vec::new()),
+                () = self.core.room.notified(), if !may_read => Ok(Vec::new()),
+                _ = stopping.wait_for(Option::is_some), if !is_stopping => Ok(Vec::new()),
+                () = sleep_until(deadline.into()) => self.tick(may_read),
+            };
+            match turned {
+                Ok(events) => {
+                    if self.shard.borrow().has_received() {
+                        last_reading = Instant::now();
+                    }
+                    for event in events {
+                        if let Err(close) = self.take(event) {
+                            return close;
+                        }
+                    }
+                }
+                Err(close) => return close,
+            }
+        }
+    }
+
+    /// Writes what there is to write, then reads if that is allowed; pending when neither moves.
+    fn turn(&self, cx: &mut Context<'_>, connection: &mut Connection, may_read: bool) -> Poll<Result<Vec<Event>, Close>> {
+        if let Err(close) = turn::write(cx, connection, &mut self.shard.borrow_mut()) {
+            return Poll::Ready(Err(close));
+        }
+        if !may_read {
+            return Poll::Pending;
+        }
+        turn::read(cx, connection, &self.core, &self.shard)
+    }
+
+    fn tick(&self, may_read: bool) -> Result<Vec<Event>, Close> {
+        let mut shard = self.shard.borrow_mut();
+        let shard = &mut *shard;
+        shard.session.tick(Instant::now(), &mut shard.out, may_read).map_err(turn::lost)?;
+        Ok(Vec::new())
+    }
+
+    /// An event that is not a reading.
+    fn take(&self, event: Event) -> Result<(), Close> {
+        let mut shard = self.shard.borrow_mut();
+        let task = &self.job.task;
+        match event {
+            Event::Connected(granted) => {
+                task.connections.add(1);
+                if granted.is_session_lost {
+                    task.sessions_lost.add(1);
+                    tracing::warn!(shard = %task.shard, "the MQTT broker had lost the session, and perhaps readings: look at its persistence and session expiry");
+                }
+                for note in &granted.notes {
+                    tracing::info!(shard = %task.shard, "{note}");
+                }
+                shard.notes = granted.notes;
+                shard.is_serving = true;
+                task.set_status(State::Running, shard.notes.join("; "));
+            }
+            Event::Subscribed(subscribed) => {
+                if let Some(refused) = subscribed.refused.first() {
+                    let why = format!("{refused}: allow it at the broker, or change the pipeline's topics");
+                    return Err(Close::Lost { why, is_retryable: false });
+                }
+                shard.notes.extend(subscribed.notes);
+                task.set_status(State::Running, shard.notes.join("; "));
+                task.set_session(Some(self.setup.recorded_after(&self.job, &shard.session)));
+            }
+            Event::Unsubscribed { refused } => {
+                for refused in refused {
+                    tracing::warn!(shard = %task.shard, "{refused}");
+                }
+                if self.job.purpose == Purpose::Run {
+                    task.set_session(Some(self.setup.recorded_after(&self.job, &shard.session)));
+                }
+            }
+            Event::Noted(note) => {
+                tracing::warn!(shard = %task.shard, "{note}");
+                shard.notes.push(note);
+            }
+            Event::Disconnected(disconnected) => {
+                return Err(Close::Lost { why: disconnected.to_string(), is_retryable: !disconnected.is_taken_over() });
+            }
+            Event::Reading(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing more to do on this connection.
+    fn ended(&self, stop: Option<Stop>, last_reading: Instant) -> Option<Close> {
+        let shard = self.shard.borrow();
+        if let Some(broken) = &shard.broken {
+            self.job.task.set_status(State::Failed, broken.message.clone());
+            tracing::error!(shard = %self.job.task.shard, "{}", broken.message);
+            return Some(Close::Ended(End::Failed { may_pass: broken.may_pass }));
+        }
+        if shard.place.sink.borrow().death().is_some() {
+            return Some(Close::SinkDied);
+        }
+        let is_idle = shard.is_idle();
+        if let Some(stop) = stop {
+            let is_over = is_idle || Instant::now() >= stop.deadline || !shard.session.is_connected();
+            return is_over.then_some(Close::Ended(End::Stopped { is_clean: is_idle }));
+        }
+        match self.job.purpose {
+            Purpose::Discard if shard.is_serving => Some(Close::Ended(End::Retired)),
+            Purpose::Retire if shard.is_serving && shard.session.is_settled() && is_idle => {
+                (last_reading.elapsed() >= QUIET).then_some(Close::Ended(End::Retired))
+            }
+            _ => None,
+        }
+    }
+
+    /// Says goodbye as the close asks for.
+    async fn close(&mut self, mut connection: Connection, close: Close) -> Close {
+        let ending = {
+            let mut shard = self.shard.borrow_mut();
+            let shard = &mut *shard;
+            match &close {
+                Close::Ended(End::Stopped { .. }) => {
+                    shard.session.disconnect(&mut shard.out);
+                    Some(Ending::Done)
+                }
+                Close::Ended(End::Retired) => Some(shard.session.end(&mut shard.out)),
+                // Unacknowledged readings are to come again: the connection is dropped without a word.
+                _ => None,
+            }
+        };
+        if let Some(ending) = ending {
+            let mut out = std::mem::take(&mut self.shard.borrow_mut().out);
+            let written = tokio::time::timeout(GOODBYE_WITHIN, async {
+                connection.write_from(&mut out).await?;
+                connection.close().await
+            });
+            if !matches!(written.await, Ok(Ok(()))) {
+                tracing::debug!(shard = %self.job.task.shard, "the MQTT broker did not take the goodbye");
+            }
+            if ending == Ending::NeedsCleanConnection {
+                return self.end_by_clean_connection(close).await;
+            }
+        }
+        close
+    }
+
+    /// MQTT 3.1.1 ends a session by connecting clean and disconnecting.
+    async fn end_by_clean_connection(&self, close: Close) -> Close {
+        let ended = async {
+            let mut session = Session::new(self.setup.ending_settings()).map_err(|error| error.to_string())?;
+            let mut connection = self.setup.connector.connect(0).await.map_err(|error| error.to_string())?;
+            let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
+            session.connect(Instant::now(), &mut out).map_err(|error| error.to_string())?;
+            connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
+            while !session.is_connected() {
+                let read = connection.read_into(&mut input).await.map_err(|error| error.to_string())?;
+                if read == 0 {
+                    return Err("the MQTT broker closed the connection".to_owned());
+                }
+                session.next(&mut input, Instant::now(), &mut out).map_err(|error| error.to_string())?;
+            }
+            session.disconnect(&mut out);
+            connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
+            connection.close().await.map_err(|error| error.to_string())
+        };
+        match tokio::time::timeout(crate::pipeline::source::session::CONNACK_WITHIN, ended).await {
+            Ok(Ok(())) => close,
+            Ok(Err(why)) => Close::Lost { why, is_retryable: true },
+            Err(_) => Close::Lost { why: "the MQTT broker did not let the session end in time".to_owned(), is_retryable: true },
+        }
+    }
+
+    async fn lost(&self, why: &str, is_retryable: bool, backoff: &mut Backoff) {
+        {
+            let mut shard = self.shard.borrow_mut();
+            shard.session.connection_lost();
+            shard.rest.clear();
+            shard.is_serving = false;
+            shard.notes.clear();
+        }
+        let wait = if is_retryable { backoff.wait(rand::random()) } else { crate::pipeline::source::backoff::LONGEST };
+        tracing::warn!(shard = %self.job.task.shard, wait_ms = wait.as_millis(), "{why}");
+        self.job.task.set_status(State::Connecting, why);
+        let mut stop = self.job.stop.clone();
+        tokio::select! {
+            () = sleep(wait) => {}
+            _ = stop.wait_for(Option::is_some) => {}
+        }
+    }
+
+    /// What was in flight with the dead producer goes back to the broker; a new producer takes over.
+    fn replace_sink(&mut self) -> Result<(), String> {
+        let place: Rc<Place> = self.core.sink(&self.job.resolved.producer).map_err(|error| error.to_string())?;
+        let mut shard = self.shard.borrow_mut();
+        shard.abandon();
+        shard.forget_topics();
+        shard.is_serving = false;
+        self.core.slots.borrow_mut().forget(shard.slot);
+        shard.place = place;
+        Ok(())
+    }
+
+    /// Leaves the lane: what is still in flight is the broker's again.
+    fn leave(&mut self, end: &End) {
+        let mut shard = self.shard.borrow_mut();
+        shard.show(Instant::now());
+        shard.abandon();
+        shard.task.oldest_unacked_ms.set(0);
+        match end {
+            End::Stopped { .. } => self.job.task.set_status(State::Stopped, ""),
+            End::Retired => {
+                self.job.task.set_session(None);
+                self.job.task.set_status(State::Retired, "");
+            }
+            End::Failed { .. } => {}
+        }
+        self.core.slots.borrow_mut().set(shard.slot, None);
+    }
+
+    fn stop(&self) -> Option<Stop> {
+        *self.job.stop.borrow()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.shard.borrow().is_idle()
+    }
+
+    fn may_read(&self, stop: Option<Stop>) -> bool {
+        let shard = self.shard.borrow();
+        let is_wanted = stop.is_none() || !shard.session.is_connected();
+        is_wanted && shard.load.has_room(&self.core.limits) && self.core.total.has_room(&self.core.limits)
+    }
+
+    fn next_deadline(&self, stop: Option<Stop>, last_reading: Instant) -> Instant {
+        let far = Instant::now() + Duration::from_secs(3_600);
+        let session = self.shard.borrow().session.deadline().unwrap_or(far);
+        let quiet = if self.job.purpose == Purpose::Retire { last_reading + QUIET } else { far };
+        // A quiet that has passed while something is in flight is looked at again when that changes.
+        let quiet = if quiet <= Instant::now() { far } else { quiet };
+        session.min(stop.map_or(far, |stop| stop.deadline)).min(quiet)
+    }
+}

@@ -1,0 +1,86 @@
+//! From a job to what its session and connections are made with.
+
+use sluice_coordinator::model::Session as Recorded;
+
+use super::job::{Job, Purpose};
+use crate::{
+    config::manifest::MqttSource,
+    pipeline::source::{
+        connection::Connector,
+        session::{Session, Settings},
+    },
+};
+
+/// What the connections of a task are made with.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) connector: Connector,
+    settings: Settings,
+}
+
+/// Checks and makes all of it; an error says what is wrong and what to do.
+pub(super) fn make(job: &Job) -> Result<Setup, String> {
+    let source = &job.manifest.source;
+    let connector = Connector::new(source.servers.clone(), job.ca_file.as_deref(), source.connect_timeout);
+    let before = job.recorded.as_ref().map_or_else(|| wanted(job), |recorded| recorded.filters.clone());
+    let settings = Settings {
+        version: source.version,
+        client_id: job.client_id.clone(),
+        username: job.resolved.username.clone(),
+        password: job.resolved.password.as_ref().map(|password| password.expose().to_vec()),
+        keep_alive: source.keep_alive,
+        receive_maximum: source.receive_maximum,
+        qos: source.qos,
+        filters: before.iter().map(|filter| subscription(source, filter)).collect(),
+        packet_bytes_max: source.packet_bytes_max,
+        expects_session: job.recorded.as_ref().is_some_and(|recorded| recorded.is_open),
+        ends_session: false,
+    };
+    Ok(Setup { connector: connector.map_err(|error| error.to_string())?, settings })
+}
+
+impl Setup {
+    /// A session that, when it connects, comes from what the broker may have to what the job wants.
+    pub(super) fn session(&self, job: &Job) -> Result<Session, String> {
+        let mut session = Session::new(self.settings.clone()).map_err(|error| error.to_string())?;
+        let wanted: Vec<_> = wanted(job).iter().map(|filter| subscription(&job.manifest.source, filter)).collect();
+        session.change_filters(&wanted, &mut bytes::BytesMut::new()).map_err(|error| error.to_string())?;
+        Ok(session)
+    }
+
+    /// What the broker may have once the job has begun: all that it had, and all that the job wants.
+    pub(super) fn recorded_before(&self, job: &Job) -> Recorded {
+        let mut filters = job.recorded.as_ref().map(|recorded| recorded.filters.clone()).unwrap_or_default();
+        for filter in wanted(job) {
+            if !filters.contains(&filter) {
+                filters.push(filter);
+            }
+        }
+        Recorded { revision: job.revision, filters, is_open: job.recorded.as_ref().is_some_and(|recorded| recorded.is_open) }
+    }
+
+    /// What the broker has, once it has answered.
+    pub(super) fn recorded_after(&self, job: &Job, session: &Session) -> Recorded {
+        let filters = if session.is_settled() { wanted(job) } else { self.recorded_before(job).filters };
+        Recorded { revision: job.revision, filters, is_open: true }
+    }
+
+    /// Settings of a connection that makes an MQTT 3.1.1 broker forget the session.
+    pub(super) fn ending_settings(&self) -> Settings {
+        Settings { ends_session: true, ..self.settings.clone() }
+    }
+}
+
+fn wanted(job: &Job) -> Vec<String> {
+    match job.purpose {
+        Purpose::Run => job.manifest.source.topics.iter().map(ToString::to_string).collect(),
+        Purpose::Retire | Purpose::Discard => Vec::new(),
+    }
+}
+
+fn subscription(source: &MqttSource, filter: &str) -> String {
+    match &source.share_group {
+        Some(group) => format!("$share/{group}/{filter}"),
+        None => filter.to_owned(),
+    }
+}

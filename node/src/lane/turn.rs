@@ -1,0 +1,105 @@
+//! One turn of a connection: write what there is, read what has come, stage what it holds.
+
+use std::{
+    cell::RefCell,
+    io,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+
+use super::{core::Core, driver::Close, failures, shard::Shard};
+use crate::pipeline::source::{
+    connection::Connection,
+    session::{Event, SessionError},
+};
+
+/// A packet that has begun and is longer than this is gathered in the shard's own buffer: going through the lane's, every
+/// read would copy what has come of it so far.
+const GATHER_BYTES: usize = 64 * 1024;
+
+/// Writes the shard's `out` as far as the socket takes it.
+pub(super) fn write(cx: &mut Context<'_>, connection: &mut Connection, shard: &mut Shard) -> Result<(), Close> {
+    match connection.poll_write_from(cx, &mut shard.out) {
+        Poll::Ready(Err(error)) => Err(broke(&error)),
+        Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+    }
+}
+
+/// Reads once and hands over everything whole; pending when nothing has come.
+pub(super) fn read(
+    cx: &mut Context<'_>,
+    connection: &mut Connection,
+    core: &Rc<Core>,
+    shard: &Rc<RefCell<Shard>>,
+) -> Poll<Result<Vec<Event>, Close>> {
+    let mut own = std::mem::take(&mut shard.borrow_mut().rest);
+    let polled = if own.len() > GATHER_BYTES {
+        let polled = connection.poll_read_into(cx, &mut own);
+        polled.map(|bytes| receive(bytes, core, shard, &mut own))
+    } else {
+        let mut input = core.input.borrow_mut();
+        input.clear();
+        input.extend_from_slice(&own);
+        let polled = connection.poll_read_into(cx, &mut input);
+        polled.map(|bytes| {
+            let received = receive(bytes, core, shard, &mut input);
+            own.clear();
+            own.extend_from_slice(&input);
+            received
+        })
+    };
+    shard.borrow_mut().rest = own;
+    polled
+}
+
+fn receive(
+    bytes: io::Result<usize>,
+    core: &Rc<Core>,
+    shard: &Rc<RefCell<Shard>>,
+    input: &mut BytesMut,
+) -> Result<Vec<Event>, Close> {
+    match bytes {
+        Ok(0) => return Err(Close::Lost { why: "the MQTT broker closed the connection".to_owned(), is_retryable: true }),
+        Ok(_) => {}
+        Err(error) => return Err(broke(&error)),
+    }
+    let (mut events, now) = (Vec::new(), Instant::now());
+    let (outcome, place, slot, staged) = {
+        let mut data = shard.borrow_mut();
+        let place = Rc::clone(&data.place);
+        let before = data.session.next_seq().0;
+        let outcome = data.receive(input, now, &mut place.sink.borrow_mut(), &mut events);
+        let staged = data.session.next_seq().0 - before;
+        (outcome, place, data.slot, staged)
+    };
+    let (unroutable, error) = match outcome {
+        Ok(unroutable) => (unroutable, None),
+        Err((unroutable, error)) => (unroutable, Some(error)),
+    };
+    core.flush(&place, slot, staged - unroutable.len() as u64);
+    if !unroutable.is_empty() {
+        failures::unroutable(core, &place, &mut shard.borrow_mut(), unroutable);
+    }
+    match error {
+        None => Ok(events),
+        // The broker would send it again, with everything before it, at every connection.
+        Some(error @ SessionError::PacketTooLarge { .. }) => {
+            shard.borrow_mut().fail(format!("{error}; then pause and resume the pipeline"), false);
+            Ok(events)
+        }
+        Some(error) => Err(lost(error)),
+    }
+}
+
+fn broke(error: &io::Error) -> Close {
+    Close::Lost { why: format!("the connection to the MQTT broker broke: {error}"), is_retryable: true }
+}
+
+/// The session cannot go on with this connection.
+#[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
+pub(super) fn lost(error: SessionError) -> Close {
+    Close::Lost { why: error.to_string(), is_retryable: error.is_retryable() }
+}

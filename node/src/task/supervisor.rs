@@ -1,0 +1,325 @@
+//! Steers what runs here to what the coordinator wants.
+//!
+//! One loop: look at the applied state and at what has ended, ask the table, start and stop. A task's shard is given back
+//! with its last checkpoint, in the order: stopped on its lane, word in the log, next task.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sluice_coordinator::{Coordinator, model::ShardId};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::sleep,
+};
+
+use super::{
+    desired::{self, Background, Desired},
+    lifecycle::{Action, Phase, action, retry_after},
+};
+use crate::{
+    config::{InFlight, Manifest, SecretRoots},
+    lane::{End, Ended, Job, Lane, Stop},
+    pipeline::checkpoint::Checkpointer,
+    registry::{Registry, State, Task},
+};
+
+/// How often tasks that wait for their next try are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What a supervisor works with.
+#[derive(Debug)]
+pub struct Config {
+    /// Threads that carry readings.
+    pub lanes: usize,
+    /// Bounds of each lane.
+    pub in_flight: InFlight,
+    /// Where `${file:…}` may read.
+    pub secret_roots: SecretRoots,
+    /// How long a task that stops may deliver what it has in flight.
+    pub drain_deadline: Duration,
+}
+
+/// The tasks of this node.
+#[derive(Debug)]
+pub struct Supervisor {
+    config: Config,
+    coordinator: Coordinator,
+    registry: Arc<Registry>,
+    checkpointer: Checkpointer,
+    lanes: Vec<Lane>,
+    running: BTreeMap<ShardId, Running>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    /// Last words on their way to the log.
+    words: JoinSet<Said>,
+}
+
+#[derive(Debug)]
+struct Running {
+    desired: Desired,
+    phase: Phase,
+    task: Arc<Task>,
+    stop: watch::Sender<Option<Stop>>,
+    lane: usize,
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct Said {
+    shard: ShardId,
+    /// None: the word is in the log, or the shard is another's: either way nothing is left to say.
+    again: Option<Word>,
+}
+
+#[derive(Debug)]
+struct Word {
+    task: Arc<Task>,
+    is_release: bool,
+}
+
+impl Supervisor {
+    /// Starts the lanes.
+    ///
+    /// # Errors
+    /// The system gives no threads or descriptors.
+    pub fn start(
+        config: Config,
+        coordinator: Coordinator,
+        registry: Arc<Registry>,
+        checkpointer: Checkpointer,
+    ) -> io::Result<Self> {
+        // Bounded by the number of tasks: each ends once.
+        let (ended_out, ended) = mpsc::unbounded_channel();
+        let lanes = (0..config.lanes).map(|number| Lane::start(number, config.in_flight, ended_out.clone()));
+        let lanes = lanes.collect::<io::Result<_>>()?;
+        let (running, words) = (BTreeMap::new(), JoinSet::new());
+        Ok(Self { config, coordinator, registry, checkpointer, lanes, running, ended, words })
+    }
+
+    /// Reconciles until `stop`, then stops every task. Returns whether nothing was left in flight.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> bool {
+        let mut applied = self.coordinator.applied();
+        while !*stop.borrow() {
+            self.reconcile();
+            tokio::select! {
+                // An error says that the coordinator or the node is going away: `stop` follows.
+                changed = applied.changed() => if changed.is_err() { break },
+                changed = stop.changed() => if changed.is_err() { break },
+                Some(ended) = self.ended.recv() => { self.take(&ended); }
+                Some(said) = self.words.join_next() => self.heard(said.ok()),
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+        self.stop_all().await
+    }
+
+    fn reconcile(&mut self) {
+        let me = self.coordinator.me().clone();
+        let desired = self.coordinator.view(|state| desired::desired(state, &me));
+        let now = Instant::now();
+        let known: Vec<_> = desired.keys().chain(self.running.keys()).cloned().collect();
+        for shard in known {
+            let wanted = desired.get(&shard);
+            let has = self.running.get(&shard).map(|running| (&running.desired, &running.phase));
+            match (action(wanted, has, now), wanted) {
+                (Action::Start, Some(wanted)) => self.start_task(&shard, wanted),
+                (Action::Stop, _) => self.stop_task(&shard),
+                (Action::Release, _) => self.release_failed(&shard),
+                _ => {}
+            }
+        }
+    }
+
+    fn start_task(&mut self, shard: &ShardId, wanted: &Desired) {
+        let Some(background) = self.coordinator.view(|state| desired::background(state, shard, wanted)) else { return };
+        let failures = self.running.remove(shard).map_or(0, |running| running.failures);
+        let task = Arc::new(Task::new(shard.clone(), wanted.epoch));
+        if let Some(checkpoint) = &background.checkpoint {
+            task.resume(checkpoint);
+        }
+        task.set_session(background.session.clone());
+        self.registry.insert(Arc::clone(&task));
+        let (stop, stopped) = watch::channel(None);
+        let lane = self.emptiest_lane();
+        let job = self.job(&task, wanted, background, stopped);
+        let mut running =
+            Running { desired: wanted.clone(), phase: Phase::Running, task: Arc::clone(&task), stop, lane, failures };
+        match job {
+            Ok(job) => {
+                tracing::info!(%shard, epoch = %wanted.epoch, lane, purpose = ?wanted.purpose, "task starts");
+                if !self.lanes[lane].give(job) {
+                    task.set_status(State::Failed, "the lane has stopped: restart the node and look into its log");
+                    running.phase = Phase::Failed { again_at: None };
+                }
+            }
+            Err(message) => {
+                tracing::error!(%shard, "{message}");
+                task.set_status(State::Failed, message);
+                running.fail(true);
+            }
+        }
+        self.running.insert(shard.clone(), running);
+    }
+
+    fn job(
+        &self,
+        task: &Arc<Task>,
+        wanted: &Desired,
+        background: Background,
+        stop: watch::Receiver<Option<Stop>>,
+    ) -> Result<Job, String> {
+        let origin = format!("pipeline {} revision {}", task.shard.pipeline, wanted.revision);
+        let manifest = Manifest::parse(&background.spec.manifest, &origin).map_err(|errors| errors.to_string())?;
+        let resolved = manifest.resolve(&self.config.secret_roots).map_err(|errors| errors.to_string())?;
+        Ok(Job {
+            task: Arc::clone(task),
+            purpose: wanted.purpose,
+            revision: wanted.revision,
+            ca_file: manifest.source.ca_file.clone(),
+            client_id: format!("{}-{}", background.spec.source.client_id_prefix, task.shard.index),
+            manifest: Arc::new(manifest),
+            resolved,
+            recorded: background.session,
+            checkpointer: self.checkpointer.clone(),
+            stop,
+        })
+    }
+
+    fn stop_task(&mut self, shard: &ShardId) {
+        let deadline = Instant::now() + self.config.drain_deadline;
+        if let Some(running) = self.running.get_mut(shard) {
+            running.phase = Phase::Stopping;
+            running.task.set_status(State::Draining, "");
+            running.stop.send_replace(Some(Stop { deadline }));
+        }
+    }
+
+    /// A task has ended on its lane. Returns whether nothing of it was left in flight.
+    fn take(&mut self, ended: &Ended) -> bool {
+        let Some(running) = self.running.get_mut(&ended.shard).filter(|running| running.task.epoch == ended.epoch) else {
+            return true;
+        };
+        let task = Arc::clone(&running.task);
+        tracing::info!(shard = %ended.shard, epoch = %ended.epoch, end = ?ended.end, "task ended");
+        match ended.end {
+            End::Failed { may_pass } if running.phase == Phase::Running => {
+                running.fail(may_pass);
+                self.say(Word { task, is_release: false });
+            }
+            End::Retired => {
+                running.phase = Phase::Retired;
+                self.say(Word { task, is_release: false });
+            }
+            // A task that was restarted in place, for a new revision say, keeps its shard.
+            End::Stopped { .. } | End::Failed { .. } => {
+                let is_wanted = self.still_mine(&ended.shard);
+                self.say(Word { task, is_release: !is_wanted });
+            }
+        }
+        !matches!(ended.end, End::Stopped { is_clean: false })
+    }
+
+    fn release_failed(&mut self, shard: &ShardId) {
+        if let Some(running) = self.running.get_mut(shard) {
+            running.phase = Phase::Stopping;
+            running.task.set_status(State::Stopped, "");
+            let task = Arc::clone(&running.task);
+            self.say(Word { task, is_release: true });
+        }
+    }
+
+    fn still_mine(&self, shard: &ShardId) -> bool {
+        let me = self.coordinator.me().clone();
+        self.coordinator.view(|state| desired::desired(state, &me).contains_key(shard))
+    }
+
+    fn say(&mut self, word: Word) {
+        let checkpointer = self.checkpointer.clone();
+        self.words.spawn(async move {
+            use crate::pipeline::checkpoint::RecordError;
+            let shard = word.task.shard.clone();
+            let said = match word.is_release {
+                true => checkpointer.release(&word.task).await,
+                false => checkpointer.record(&word.task).await,
+            };
+            match said {
+                Ok(()) | Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { shard, again: None },
+                Err(RecordError::Unavailable(error)) => {
+                    tracing::warn!(%shard, %error, "the last checkpoint is not recorded yet");
+                    sleep(LOOK_EVERY).await;
+                    Said { shard, again: Some(word) }
+                }
+            }
+        });
+    }
+
+    fn heard(&mut self, said: Option<Said>) {
+        match said {
+            Some(Said { again: Some(word), .. }) => self.say(word),
+            Some(Said { shard, again: None }) => {
+                let is_over = |running: &Running| matches!(running.phase, Phase::Stopping | Phase::Retired);
+                if self.running.get(&shard).is_some_and(is_over) {
+                    self.running.remove(&shard);
+                    self.registry.remove(&shard);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn emptiest_lane(&self) -> usize {
+        let load = |lane: usize| self.running.values().filter(|running| running.lane == lane).count();
+        (0..self.lanes.len()).min_by_key(|lane| load(*lane)).unwrap_or(0)
+    }
+
+    async fn stop_all(mut self) -> bool {
+        let shards: Vec<_> = self.running.keys().cloned().collect();
+        for shard in &shards {
+            match self.running.get(shard).map(|running| &running.phase) {
+                Some(Phase::Running) => self.stop_task(shard),
+                Some(Phase::Failed { .. }) => self.release_failed(shard),
+                _ => {}
+            }
+        }
+        let mut is_clean = true;
+        // A task's own deadline and goodbye, and one proposal: more means that the coordinator is away, and nothing is lost by leaving.
+        let patience = sleep(self.config.drain_deadline + Duration::from_secs(5));
+        tokio::pin!(patience);
+        while !self.running.is_empty() {
+            tokio::select! {
+                Some(ended) = self.ended.recv() => is_clean &= self.release(&ended),
+                Some(said) = self.words.join_next() => self.heard(said.ok()),
+                () = &mut patience => {
+                    tracing::warn!(shards = self.running.len(), "not every shard was given back in time; their epochs fence what is left");
+                    is_clean = false;
+                    break;
+                }
+            }
+        }
+        self.words.shutdown().await;
+        let lanes = std::mem::take(&mut self.lanes);
+        let joined = tokio::task::spawn_blocking(move || lanes.into_iter().for_each(Lane::join));
+        is_clean && joined.await.is_ok()
+    }
+
+    /// As [`take`](Self::take), while the node stops: every shard is given back.
+    fn release(&mut self, ended: &Ended) -> bool {
+        if let Some(running) = self.running.get_mut(&ended.shard) {
+            running.phase = Phase::Stopping;
+            let task = Arc::clone(&running.task);
+            self.say(Word { task, is_release: true });
+        }
+        !matches!(ended.end, End::Stopped { is_clean: false })
+    }
+}
+
+impl Running {
+    fn fail(&mut self, may_pass: bool) {
+        self.failures += 1;
+        self.phase = Phase::Failed { again_at: may_pass.then(|| Instant::now() + retry_after(self.failures)) };
+    }
+}
