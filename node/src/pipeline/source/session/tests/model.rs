@@ -47,7 +47,7 @@ enum State {
 /// The broker's half of a session [MQTT-4.3, MQTT-4.4].
 #[derive(Debug, Default)]
 struct Broker {
-    /// QoS of each message that was published to it; its payload is its index.
+    /// `QoS` of each message that was published to it; its payload is its index.
     messages: Vec<u8>,
     next: usize,
     last_packet_id: u16,

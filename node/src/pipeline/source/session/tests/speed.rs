@@ -1,5 +1,7 @@
 //! What a reading costs in the session: printed, not asserted (`cargo test --release speed -- --nocapture`).
 
+#![expect(clippy::print_stdout, reason = "a benchmark is read on the terminal")]
+
 use super::*;
 
 #[test]

@@ -96,7 +96,7 @@ fn a_repeat_of_a_released_id_does_not_acknowledge_the_next_reading_with_that_id(
     assert_eq!(wire.ack_up_to(3), [Sent::Pubrec(1)]);
 }
 
-/// [MQTT-4.4.0-1]: the broker sends QoS 1 again; the old receipt's ack would be for a packet that the new connection has not seen.
+/// [MQTT-4.4.0-1]: the broker sends `QoS` 1 again; the old receipt's ack would be for a packet that the new connection has not seen.
 #[test]
 fn nothing_received_on_an_old_connection_is_acknowledged_on_a_new_one() {
     for version in VERSIONS {
