@@ -270,7 +270,10 @@ impl Session {
                     keep_alive.heard(now);
                     if first >> 4 == 3 {
                         let publish = publish::read(first & 0x0F, packet, self.settings.version)?;
-                        self.receive(publish, out)?.map(Event::Reading)
+                        if let Some(reading) = self.receive(publish, out)? {
+                            return Ok(Some(Event::Reading(reading)));
+                        }
+                        continue;
                     } else {
                         self.control(first, packet, out)?
                     }
@@ -285,7 +288,8 @@ impl Session {
         Ok(None)
     }
 
-    #[inline]
+    // Inlined for the same reason as `publish::read`.
+    #[inline(always)]
     fn receive(&mut self, publish: Publish, out: &mut BytesMut) -> Result<Option<Reading>, SessionError> {
         let seq = self.next_seq;
         match publish.qos {

@@ -25,7 +25,8 @@ pub(super) struct Publish {
 }
 
 /// Reads what follows the fixed header.
-#[inline]
+// Inlined, as its answer is a hundred bytes that would be copied once more for every reading.
+#[inline(always)]
 pub(super) fn read(flags: u8, mut body: Bytes, version: Version) -> Result<Publish, SessionError> {
     let Some(qos) = Qos::from_number(flags >> 1 & 0b11) else {
         return Err(SessionError::protocol("a PUBLISH with QoS 3 [MQTT-3.3.1-4]"));
