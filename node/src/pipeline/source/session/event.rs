@@ -10,7 +10,7 @@ use super::{
     settings::{Qos, Version},
 };
 
-/// Number of a reading in its task, from 0, contiguous, QoS 0 included.
+/// Number of a reading in its task, from 0, contiguous, `QoS` 0 included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
@@ -43,7 +43,7 @@ pub struct Granted {
     pub is_session_lost: bool,
     /// Most unacknowledged PUBLISH packets that the broker would take from us. It says nothing of its own window.
     pub receive_maximum: u16,
-    /// Highest QoS that the broker takes.
+    /// Highest `QoS` that the broker takes.
     pub maximum_qos: Qos,
     /// Keep-alive in force: the broker's where it gave one. 0: none.
     pub keep_alive: Duration,
@@ -64,7 +64,7 @@ pub struct Granted {
 /// The broker's answers to SUBSCRIBE.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscribed {
-    /// Filters with the QoS granted.
+    /// Filters with the `QoS` granted.
     pub granted: Vec<(String, Qos)>,
     /// Filters refused.
     pub refused: Vec<RefusedFilter>,
@@ -93,7 +93,7 @@ pub struct Reading {
     pub payload: Bytes,
     /// MQTT 5 properties as they came.
     pub properties: Properties,
-    /// QoS it was sent with.
+    /// `QoS` it was sent with.
     pub qos: Qos,
     /// RETAIN flag.
     pub is_retained: bool,

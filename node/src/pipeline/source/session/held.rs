@@ -1,4 +1,4 @@
-//! QoS 2 packet ids between PUBLISH and PUBREL [MQTT-4.3.3]: what must not be handed out twice.
+//! `QoS` 2 packet ids between PUBLISH and PUBREL [MQTT-4.3.3]: what must not be handed out twice.
 //!
 //! They outlive a connection [MQTT-4.1.0-1]. An id alone can lie: a broker that came back with an old snapshot, or a node that
 //! had the session in between, may have used it up and given it to a new reading. Swallowing that one would lose it,

@@ -1,7 +1,7 @@
 //! A shard's persistent MQTT session as a pure state machine: bytes in, events and bytes out, time as an argument.
 //!
-//! Promises: acks leave in receive order and never before delivery; a QoS 2 reading that is held is not handed out twice; what
-//! was received on an earlier connection is never acknowledged on a later one (QoS 1), as the broker sends it again.
+//! Promises: acks leave in receive order and never before delivery; a `QoS` 2 reading that is held is not handed out twice; what
+//! was received on an earlier connection is never acknowledged on a later one (`QoS` 1), as the broker sends it again.
 //! It never refuses a reading to the broker and never asks for a clean session, but to end it.
 //!
 //! A session outlives its connections. `out` is the write buffer of the present connection: nothing else writes to it, and
@@ -236,19 +236,19 @@ impl Session {
         Seq(self.next_seq)
     }
 
-    /// Packets of QoS 1 and 2 on this connection that wait for their first ack.
+    /// Packets of `QoS` 1 and 2 on this connection that wait for their first ack.
     #[must_use]
     pub fn unacked(&self) -> usize {
         self.owed.len()
     }
 
-    /// Of the broker's receive window, how much is taken: unacked, and QoS 2 that waits for its release [MQTT-4.9].
+    /// Of the broker's receive window, how much is taken: unacked, and `QoS` 2 that waits for its release [MQTT-4.9].
     #[must_use]
     pub fn window_used(&self) -> usize {
         self.owed.len() + self.held.recorded()
     }
 
-    /// QoS 2 packet ids between PUBLISH and PUBREL, those of earlier connections included.
+    /// `QoS` 2 packet ids between PUBLISH and PUBREL, those of earlier connections included.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
@@ -270,7 +270,10 @@ impl Session {
                     keep_alive.heard(now);
                     if first >> 4 == 3 {
                         let publish = publish::read(first & 0x0F, packet, self.settings.version)?;
-                        self.receive(publish, out)?.map(Event::Reading)
+                        if let Some(reading) = self.receive(publish, out)? {
+                            return Ok(Some(Event::Reading(reading)));
+                        }
+                        continue;
                     } else {
                         self.control(first, packet, out)?
                     }
@@ -285,7 +288,8 @@ impl Session {
         Ok(None)
     }
 
-    #[inline]
+    // Inlined for the same reason as `publish::read`.
+    #[inline(always)]
     fn receive(&mut self, publish: Publish, out: &mut BytesMut) -> Result<Option<Reading>, SessionError> {
         let seq = self.next_seq;
         match publish.qos {

@@ -10,11 +10,11 @@ pub(super) const OWED_MAX: usize = 2 * u16::MAX as usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// QoS 1.
+    /// `QoS` 1.
     Puback,
-    /// QoS 2, first receipt or a repeat.
+    /// `QoS` 2, first receipt or a repeat.
     Pubrec,
-    /// QoS 2, released before it was delivered.
+    /// `QoS` 2, released before it was delivered.
     Pubcomp,
 }
 

@@ -65,9 +65,9 @@ pub struct Settings {
     pub password: Option<Vec<u8>>,
     /// Longest silence towards the broker, in whole seconds; 0: no limit, and a dead connection is not noticed.
     pub keep_alive: Duration,
-    /// Most unacknowledged readings of QoS 1 and 2 that the broker may send (MQTT 5; 3.1.1 has no such word).
+    /// Most unacknowledged readings of `QoS` 1 and 2 that the broker may send (MQTT 5; 3.1.1 has no such word).
     pub receive_maximum: NonZeroU16,
-    /// Highest QoS to subscribe with.
+    /// Highest `QoS` to subscribe with.
     pub qos: Qos,
     /// Filters as subscribed, with `$share/<group>/` where shared.
     pub filters: Vec<String>,

@@ -75,8 +75,9 @@ impl Subscriptions {
             self.at_broker.clear();
         }
         let stale = self.stale();
-        self.send(false, stale, out)?;
-        self.send(true, self.wanted.clone(), out)
+        self.send(false, &stale, out)?;
+        let wanted = self.wanted.clone();
+        self.send(true, &wanted, out)
     }
 
     /// Wants `filters` from now on. True: an event will follow.
@@ -93,8 +94,8 @@ impl Subscriptions {
         let stale = self.stale();
         let new: Vec<_> = filters.iter().filter(|filter| !self.at_broker.contains(*filter)).cloned().collect();
         let is_asked = !stale.is_empty() || !new.is_empty();
-        self.send(false, stale, out)?;
-        self.send(true, new, out)?;
+        self.send(false, &stale, out)?;
+        self.send(true, &new, out)?;
         Ok(is_asked)
     }
 
@@ -139,7 +140,7 @@ impl Subscriptions {
         self.at_broker.iter().filter(|filter| !self.wanted.contains(filter)).cloned().collect()
     }
 
-    fn send(&mut self, is_subscribe: bool, filters: Vec<String>, out: &mut BytesMut) -> Result<(), SessionError> {
+    fn send(&mut self, is_subscribe: bool, filters: &[String], out: &mut BytesMut) -> Result<(), SessionError> {
         for chunk in filters.chunks(FILTERS_PER_PACKET) {
             let packet_id = self.next_packet_id();
             if is_subscribe {
