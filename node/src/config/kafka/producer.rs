@@ -1,0 +1,109 @@
+//! Producer properties with secrets read: what a producer is started with.
+
+use std::{collections::BTreeMap, fmt, fs, path::Path};
+
+use rdkafka::ClientConfig;
+
+use super::{
+    properties::{KafkaProperties, check_value},
+    rules,
+};
+use crate::config::secret::{SecretRoots, Value};
+
+/// The whole configuration of a producer. Equal configurations can share one producer.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerConfig(BTreeMap<String, String>);
+
+impl ProducerConfig {
+    /// Names and values, ordered by name. Values may be secrets.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The configuration as rdkafka takes it.
+    pub fn client_config(&self) -> ClientConfig {
+        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
+impl fmt::Debug for ProducerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value)| (name, if rules::is_secret(name) { "(hidden)" } else { value });
+        f.debug_map().entries(self.iter().map(shown)).finish()
+    }
+}
+
+impl KafkaProperties {
+    /// Reads the secrets and looks whether librdkafka will find its files. Errors come with the property's name.
+    pub(in crate::config) fn resolve(&self, roots: &SecretRoots) -> Result<ProducerConfig, Vec<(String, String)>> {
+        let mut resolved = BTreeMap::new();
+        let mut wrong = Vec::new();
+        for (name, value) in self.iter() {
+            match resolve(name, value, roots) {
+                Ok(text) => {
+                    resolved.insert(name.to_owned(), text);
+                }
+                Err(message) => wrong.push((name.to_owned(), message)),
+            }
+        }
+        if wrong.is_empty() { Ok(ProducerConfig(resolved)) } else { Err(wrong) }
+    }
+}
+
+fn resolve(name: &str, value: &Value, roots: &SecretRoots) -> Result<String, String> {
+    let text = roots.resolve_text(value).map_err(|error| error.to_string())?;
+    if let Value::File(path) = value {
+        // librdkafka's words may repeat the value, which is a secret here.
+        let refused =
+            |_| format!("librdkafka does not accept what {} holds as a value of this property", path.display());
+        check_value(name, &text).map_err(refused)?;
+    }
+    if rules::FILES.contains(&name) && text != "probe" {
+        readable(Path::new(&text)).map_err(|error| format!("{text}: {error}; librdkafka could not read it either"))?;
+    }
+    Ok(text)
+}
+
+fn readable(path: &Path) -> std::io::Result<()> {
+    if fs::metadata(path)?.is_dir() { fs::read_dir(path).map(drop) } else { fs::File::open(path).map(drop) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(given: &[(&str, &str)]) -> Result<KafkaProperties, Box<dyn std::error::Error>> {
+        let parse = |(name, text): &(&str, &str)| Ok(((*name).to_owned(), text.parse()?));
+        let given =
+            given.iter().map(parse).collect::<Result<BTreeMap<_, _>, crate::config::secret::ReferenceError>>()?;
+        KafkaProperties::complete(given).map_err(|wrong| format!("{wrong:?}").into())
+    }
+
+    #[test]
+    fn equal_configurations_are_equal_and_never_show_secrets() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("password");
+        fs::write(&file, "hunter2\n")?;
+        let roots = SecretRoots::new(vec![dir.path().to_owned()]);
+        let reference = format!("${{file:{}}}", file.display());
+        let given = |password| {
+            let sasl = [("security.protocol", "sasl_plaintext"), ("sasl.mechanisms", "PLAIN"), ("sasl.username", "u")];
+            properties(&[sasl[0], sasl[1], sasl[2], ("bootstrap.servers", "k:9092"), ("sasl.password", password)])
+        };
+        let from_file = given(&reference)?.resolve(&roots).map_err(|wrong| format!("{wrong:?}"))?;
+        let literal = given("hunter2")?.resolve(&roots).map_err(|wrong| format!("{wrong:?}"))?;
+        assert_eq!(from_file, literal);
+        assert!(!format!("{from_file:?} {:?}", given("hunter2")?).contains("hunter2"));
+        assert_eq!(from_file.client_config().get("sasl.password"), Some("hunter2"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_librdkafka_could_not_read_is_told_before_it_starts() -> Result<(), Box<dyn std::error::Error>> {
+        let properties = properties(&[("bootstrap.servers", "k:9092"), ("ssl.ca.location", "/absent/ca.pem")])?;
+        let wrong = properties.resolve(&SecretRoots::new(Vec::new()));
+        let message = "/absent/ca.pem: No such file or directory (os error 2); librdkafka could not read it either";
+        assert_eq!(wrong, Err(vec![("ssl.ca.location".to_owned(), message.to_owned())]));
+        Ok(())
+    }
+}

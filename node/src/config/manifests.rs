@@ -1,0 +1,108 @@
+//! A directory of pipeline files, read at start.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use super::{ConfigErrors, Manifest};
+
+/// Reads all `*.yaml` and `*.yml` files of a directory, in the order of their names; a file may hold several documents.
+/// What begins with a dot is left out (Kubernetes mounts its own data so), and so are directories.
+///
+/// # Errors
+/// Everything that is wrong in any file, and names that are used twice.
+pub fn load_dir(dir: &Path) -> Result<Vec<Manifest>, ConfigErrors> {
+    let place = dir.display().to_string();
+    let list = |dir| fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+    let mut paths = list(dir).map_err(|error| {
+        ConfigErrors::whole(&*place, format!("pipelines_dir cannot be read: {error}; create it, or correct the path"))
+    })?;
+    paths.retain(|path| is_pipeline_file(path));
+    paths.sort();
+    let manifests = super::collect(paths.iter().map(|path| load_file(path)))?.into_iter().flatten().collect();
+    refuse_repeated_names(manifests)
+}
+
+/// Reads the pipelines of one file.
+///
+/// # Errors
+/// The file cannot be read, or anything in it is wrong.
+pub fn load_file(path: &Path) -> Result<Vec<Manifest>, ConfigErrors> {
+    let origin = path.display().to_string();
+    let text =
+        fs::read_to_string(path).map_err(|error| ConfigErrors::whole(&*origin, format!("cannot be read: {error}")))?;
+    Manifest::parse_all(&text, &origin)
+}
+
+fn is_pipeline_file(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !is_hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && !path.is_dir()
+}
+
+fn refuse_repeated_names(manifests: Vec<Manifest>) -> Result<Vec<Manifest>, ConfigErrors> {
+    let mut origins = BTreeMap::new();
+    let repeated = manifests.iter().filter_map(|manifest| {
+        let earlier = origins.insert(&manifest.name, manifest.origin())?;
+        let message = format!("the pipeline {} is already declared in {earlier}; rename one of them", manifest.name);
+        Some(Err::<(), _>(ConfigErrors::whole(manifest.origin(), message)))
+    });
+    super::collect(repeated)?;
+    Ok(manifests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+    fn pipeline(name: &str) -> String {
+        format!(
+            "name: {name}\nsource: {{mqtt: {{servers: [mqtt://b], topics: [a/#]}}}}\ndefault_topic: t\n\
+             sink: {{kafka: {{bootstrap.servers: k}}}}\n"
+        )
+    }
+
+    #[test]
+    fn files_are_read_in_the_order_of_their_names() -> Outcome {
+        let dir = tempfile::tempdir()?;
+        fs::write(dir.path().join("b.yml"), pipeline("second"))?;
+        fs::write(dir.path().join("a.yaml"), format!("{}---\n{}", pipeline("zero"), pipeline("first")))?;
+        fs::write(dir.path().join("c.txt"), "not yaml: [")?;
+        fs::write(dir.path().join(".hidden.yaml"), "not yaml: [")?;
+        fs::create_dir(dir.path().join("d.yaml"))?;
+        let manifests = load_dir(dir.path())?;
+        assert_eq!(
+            manifests.iter().map(|manifest| manifest.name.as_str()).collect::<Vec<_>>(),
+            ["zero", "first", "second"]
+        );
+        assert_eq!(manifests[1].document(), format!("---\n{}", pipeline("first")));
+        Ok(())
+    }
+
+    #[test]
+    fn the_errors_of_all_files_are_told() -> Outcome {
+        let dir = tempfile::tempdir()?;
+        fs::write(dir.path().join("a.yaml"), pipeline("BAD"))?;
+        fs::write(dir.path().join("b.yaml"), "name: x: y\n")?;
+        let errors = load_dir(dir.path()).map(drop).map_err(|errors| errors.to_string().lines().count());
+        assert_eq!(errors, Err(2));
+        Ok(())
+    }
+
+    #[test]
+    fn a_name_is_declared_once() -> Outcome {
+        let dir = tempfile::tempdir()?;
+        let (a, b) = (dir.path().join("a.yaml"), dir.path().join("b.yaml"));
+        fs::write(&a, pipeline("same"))?;
+        fs::write(&b, pipeline("same"))?;
+        let want =
+            format!("{}: the pipeline same is already declared in {}; rename one of them", b.display(), a.display());
+        assert_eq!(load_dir(dir.path()).map(drop).map_err(|errors| errors.to_string()), Err(want));
+        Ok(())
+    }
+
+    #[test]
+    fn an_absent_directory_is_told() {
+        let want = "/absent/dir: pipelines_dir cannot be read: No such file or directory (os error 2); create it, or correct the path";
+        assert_eq!(load_dir(Path::new("/absent/dir")).map(drop).map_err(|e| e.to_string()), Err(want.to_owned()));
+    }
+}
