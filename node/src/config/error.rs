@@ -70,8 +70,10 @@ impl Report {
         let found = self.0.into_inner();
         match value {
             Some(value) if found.is_empty() => Ok(value),
-            // Whoever gives no value has said why.
-            _ => Err(ConfigErrors(found)),
+            _ => {
+                debug_assert!(!found.is_empty(), "whoever gives no value says why");
+                Err(ConfigErrors(found))
+            }
         }
     }
 }

@@ -84,9 +84,11 @@ impl<'a> Table<'a> {
         None
     }
 
-    /// Reports something about a key that is not there.
+    /// Reports something about a key, which need not be there.
     pub(super) fn refuse_below<T>(&self, key: &str, message: impl Into<String>) -> Option<T> {
-        self.reader.report.add(&self.at.below(self.at.place.clone(), key), message);
+        let entry = self.entries.iter().find(|entry| *entry.key == *key);
+        let place = entry.map_or_else(|| self.at.place.clone(), |entry| self.reader.place(&entry.place));
+        self.reader.report.add(&self.at.below(place, key), message);
         None
     }
 
@@ -148,7 +150,7 @@ impl<'a> Field<'a> {
     /// A scalar as it was written.
     pub(super) fn text(&self) -> Option<&'a str> {
         match &self.node.value {
-            Value::Scalar { text, is_plain } if *is_plain && is_null(text) => {
+            Value::Scalar { .. } if self.node.is_null() => {
                 self.refuse("has no value; give one or remove the key (an empty text is written \"\")")
             }
             Value::Scalar { text, .. } => Some(text),
@@ -217,7 +219,7 @@ impl<'a> Field<'a> {
         let found = match &self.node.value {
             Value::List(_) => "a list".to_owned(),
             Value::Table(_) => "a table".to_owned(),
-            Value::Scalar { text, is_plain: true } if is_null(text) => "nothing".to_owned(),
+            Value::Scalar { .. } if self.node.is_null() => "nothing".to_owned(),
             Value::Scalar { text, is_plain: true } => format!("`{text}`"),
             Value::Scalar { text, is_plain: false } => format!("the quoted text {text:?}"),
         };
@@ -229,12 +231,8 @@ impl Node {
     /// Where an error about this value is looked for: a collection may begin lines below its key.
     fn place_or(&self, key: &Place) -> Place {
         match &self.value {
-            Value::Scalar { text, is_plain } if !(*is_plain && is_null(text)) => self.place.clone(),
+            Value::Scalar { .. } if !self.is_null() => self.place.clone(),
             _ => key.clone(),
         }
     }
-}
-
-fn is_null(text: &str) -> bool {
-    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }

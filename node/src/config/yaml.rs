@@ -65,8 +65,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document<'_>>, SyntaxError> {
     let mut builder = Builder::default();
     let mut documents: Vec<(usize, Option<Node>)> = Vec::new();
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) =
-            event.map_err(|error| SyntaxError { line: error.marker().line(), message: error.info() })?;
+        let (event, span) = event.map_err(|error| SyntaxError {
+            line: error.marker().line(),
+            message: format!("not YAML: {}", error.info()),
+        })?;
         match event {
             Event::DocumentStart(..) => {
                 let start =
@@ -84,9 +86,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document<'_>>, SyntaxError> {
     }
     let ends: Vec<usize> = documents.iter().skip(1).map(|(start, _)| *start).chain([text.len()]).collect();
     let whole = documents.into_iter().zip(ends).filter_map(|((start, root), end)| Some((start, root?, end)));
-    let is_empty = |node: &Node| matches!(&node.value, Value::Scalar { text, is_plain: true } if text.is_empty());
     Ok(whole
-        .filter(|(_, root, _)| !is_empty(root))
+        .filter(|(_, root, _)| !root.is_null())
         .map(|(start, root, end)| Document { root, text: text.get(start..end).unwrap_or_default() })
         .collect())
 }
@@ -179,6 +180,12 @@ impl Node {
             Value::List(items) => 1 + items.iter().map(Self::count).sum::<usize>(),
             Value::Table(entries) => 1 + entries.iter().map(|entry| entry.value.count()).sum::<usize>(),
         }
+    }
+
+    /// Whether nothing was written, or what YAML writes for nothing.
+    pub(super) fn is_null(&self) -> bool {
+        let nothing = |text: &str| matches!(text, "" | "~" | "null" | "Null" | "NULL");
+        matches!(&self.value, Value::Scalar { text, is_plain: true } if nothing(text))
     }
 
     /// A scalar that comes from outside a file.

@@ -109,7 +109,10 @@ fn ask_librdkafka(name: &str, value: &str) -> Result<(), PropertyError> {
             let known = PRODUCER.iter().copied().chain(ALIASES.iter().map(|(alias, _)| *alias));
             Err(PropertyError::Unknown(suggest::hint(name, known)))
         }
-        Err(KafkaError::ClientConfig(_, words, ..)) => Err(PropertyError::Librdkafka(words)),
+        Err(KafkaError::ClientConfig(_, words, ..)) => {
+            let value = if rules::is_secret(name) { "(hidden)" } else { value };
+            Err(PropertyError::Librdkafka(format!("librdkafka refuses {value:?}: {}", words.trim_end())))
+        }
         Err(error) => Err(PropertyError::Librdkafka(error.to_string())),
     }
 }

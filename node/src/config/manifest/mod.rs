@@ -61,9 +61,9 @@ pub struct Manifest {
 /// What a pipeline promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// QoS 0: a crash may lose what was in flight.
+    /// MQTT quality of service 0: a crash may lose what was in flight.
     AtMostOnce,
-    /// QoS 1 or 2: a crash may repeat what was in flight.
+    /// MQTT quality of service 1 or 2: a crash may repeat what was in flight.
     AtLeastOnce,
 }
 
@@ -193,7 +193,7 @@ fn read(table: &Table<'_>, document: &str, origin: &str) -> Option<Manifest> {
 fn delivery(field: &Field<'_>) -> Option<Delivery> {
     if field.text()? == "exactly-once" {
         return field.refuse(
-            "exactly-once is not built yet; use at-least-once, and let consumers drop repeats by key and time",
+            "exactly-once is not built yet; use at-least-once, which loses nothing and may repeat readings around a failover",
         );
     }
     field.word(&[

@@ -48,7 +48,9 @@ impl Manifest {
         let producer = self.sink.properties.resolve(roots);
         let producer = producer
             .map_err(|wrong| {
-                wrong.into_iter().for_each(|(name, message)| refuse(&format!("sink.kafka.{name}"), message))
+                for (name, message) in wrong {
+                    refuse(&format!("sink.kafka.{name}"), message);
+                }
             })
             .ok();
         let resolved =

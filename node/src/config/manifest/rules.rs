@@ -3,7 +3,7 @@
 use super::{MqttSource, source};
 use crate::{
     config::read::{Field, Table},
-    pipeline::mapping::{Mapping, Matcher, PatternError, Rule, Target, Template, TopicTemplate},
+    pipeline::mapping::{KafkaTopicError, Mapping, Matcher, PatternError, Rule, Target, Template, TopicTemplate},
 };
 
 /// Most rules of one pipeline. They are tried in order, once for each MQTT topic that is not cached.
@@ -24,20 +24,17 @@ pub(super) fn read(table: &Table<'_>, source: Option<&MqttSource>) -> Option<Map
             "there is neither `mapping` nor `default_topic`, so no reading would have a Kafka topic; give one of them",
         );
     }
-    let uncovered: Vec<_> = source?.topics.iter().filter(|filter| !mapping.covers(filter)).collect();
-    if let Some(filter) = uncovered.first() {
-        let regex =
-            if mapping.rules().iter().any(|rule| rule.matcher.is_regex()) { " (a regex proves nothing)" } else { "" };
-        let message = format!(
-            "readings of the filter {:?} may match no rule{regex}; add a rule that covers it, or give `default_topic`",
-            filter.as_str()
+    let regex =
+        if mapping.rules().iter().any(|rule| rule.matcher.is_regex()) { " (a regex proves nothing)" } else { "" };
+    let mut is_covered = true;
+    for filter in source?.topics.iter().filter(|filter| !mapping.covers(filter)) {
+        is_covered = false;
+        table.refuse_below::<()>(
+            "mapping",
+            format!("readings of the filter {:?} may match no rule{regex}; add a rule that covers it, or give `default_topic`", filter.as_str()),
         );
-        return match table.field("mapping") {
-            Some(field) => field.refuse(message),
-            None => table.refuse(message),
-        };
     }
-    Some(mapping)
+    is_covered.then_some(mapping)
 }
 
 fn rules(field: &Field<'_>) -> Option<Vec<Rule>> {
@@ -99,5 +96,9 @@ fn template(field: &Field<'_>, names: &[Option<Box<str>>]) -> Option<Template> {
 
 fn topic(field: &Field<'_>, names: &[Option<Box<str>>]) -> Option<TopicTemplate> {
     let text = field.text()?;
-    TopicTemplate::parse(text, names).map_or_else(|error| field.refuse(format!("{text:?}: {error}")), Some)
+    match TopicTemplate::parse(text, names) {
+        Ok(topic) => Some(topic),
+        Err(KafkaTopicError::Template(error)) => field.refuse(error.to_string()),
+        Err(error) => field.refuse(format!("{text:?} {error}")),
+    }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Manifest, MqttSource, Qos, Version};
+use super::{Manifest, MqttSource, Qos, ShareGroup, Version};
 use crate::{
     config::{kafka::KafkaProperties, secret::Value, units},
-    pipeline::mapping::Rule,
+    pipeline::mapping::{Filter, KafkaTopic, Rule, TopicTemplate},
 };
 
 #[derive(Serialize)]
@@ -82,8 +82,8 @@ impl Manifest {
             shards: self.shards.get(),
             delivery: self.delivery.as_str(),
             mapping: self.mapping.rules().iter().map(rule).collect(),
-            default_topic: self.mapping.default_topic().map(|topic| topic.as_str()),
-            dead_letter_topic: self.dead_letter_topic.as_ref().map(|topic| topic.as_str()),
+            default_topic: self.mapping.default_topic().map(TopicTemplate::as_str),
+            dead_letter_topic: self.dead_letter_topic.as_ref().map(KafkaTopic::as_str),
             metadata_headers: self.metadata_headers.iter().map(|header| header.as_str()).collect(),
             sink: Sink {
                 kafka: self.sink.properties.iter().map(|(name, value)| (name, property((name, value)))).collect(),
@@ -102,13 +102,13 @@ fn mqtt(source: &MqttSource) -> Mqtt<'_> {
         username: source.username.as_ref().map(|value| value.show(false)),
         password: source.password.as_ref().map(|value| value.show(true)),
         ca_file: source.ca_file.as_ref().map(|path| path.display().to_string()),
-        topics: source.topics.iter().map(|filter| filter.as_str()).collect(),
+        topics: source.topics.iter().map(Filter::as_str).collect(),
         qos: match source.qos {
             Qos::AtMostOnce => 0,
             Qos::AtLeastOnce => 1,
             Qos::ExactlyOnce => 2,
         },
-        share_group: source.share_group.as_ref().map(|group| group.as_str()),
+        share_group: source.share_group.as_ref().map(ShareGroup::as_str),
         shared: source.share_group.is_some(),
         keep_alive: units::show_duration(source.keep_alive),
         connect_timeout: units::show_duration(source.connect_timeout),

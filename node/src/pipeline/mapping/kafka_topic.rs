@@ -21,7 +21,7 @@ pub enum KafkaTopicError {
     #[error("is empty")]
     Empty,
     /// `.` or `..`
-    #[error("Kafka does not accept as a topic name")]
+    #[error("is not a name that Kafka accepts for a topic")]
     Dots,
     /// Too long for Kafka.
     #[error("has {0} bytes; Kafka accepts at most {TOPIC_BYTES_MAX}")]

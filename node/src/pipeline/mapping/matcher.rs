@@ -1,11 +1,14 @@
 //! What a rule matches: a pattern over levels, or a regular expression.
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use super::{Filter, pattern::Pattern};
 
 /// Most captures in one rule: what a topic of sensible depth needs, and few enough to keep on the stack.
 pub const CAPTURES_MAX: usize = 32;
+
+/// Largest compiled regex, and largest cache of its automaton: manifests come in over the network, and each may have many.
+const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// The condition of a rule, and what it captures.
 ///
@@ -76,7 +79,10 @@ impl Matcher {
             return Err(PatternError::Empty);
         }
         // Compiled alone first, so that its errors point into the user's text and `a)|(b` cannot escape the anchors.
-        let compile = |text: &str| Regex::new(text).map_err(|error| PatternError::Regex(one_line(&error)));
+        let compile = |text: &str| {
+            let regex = RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX).build();
+            regex.map_err(|error| PatternError::Regex(one_line(&error)))
+        };
         compile(text)?;
         let regex = compile(&format!(r"\A(?:{text})\z"))?;
         let mut names = Vec::new();

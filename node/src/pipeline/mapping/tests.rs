@@ -79,6 +79,8 @@ fn a_bad_pattern_says_why() {
     assert_eq!(levels(&vec!["+"; 33].join("/")), Err(PatternError::TooMany(33)));
     let regex = |text| Matcher::regex(text).map(drop).map_err(|e| e.to_string());
     assert_eq!(regex("a)|(b"), Err("not a regular expression: unopened group".to_owned()));
+    let too_large = "not a regular expression: Compiled regex exceeds size limit of 1048576 bytes.";
+    assert_eq!(regex(r"\w{1000}"), Err(too_large.to_owned()));
     assert_eq!(regex("(?<topic>.*)"), Err(PatternError::Reserved.to_string()));
 }
 
