@@ -22,8 +22,8 @@ use super::{
 pub(super) enum Command {
     /// Create a pipeline, or change it to what the manifest says
     #[command(after_help = "\
-The same manifest again changes nothing. References such as ${file:/run/secrets/mqtt/password} stay references:
-they are read on the node, and never stored or shown.
+The same manifest again changes nothing. References such as ${file:/run/secrets/mqtt/password} stay references: they \
+are read on the node, and never stored or shown.
 
 Examples:
   sluice pipelines apply -f readings.yaml
@@ -67,7 +67,7 @@ Examples:
     },
     /// Drain a pipeline, end its MQTT sessions and forget it
     #[command(after_help = "\
-Deleting unsubscribes, delivers what the broker has already queued, and then ends the sessions for ever. It takes a
+Deleting unsubscribes, delivers what the broker has already queued, and then ends the sessions for ever. It takes a \
 while and goes on without this command; `sluice pipelines list` shows it as deleting until it is gone.
 
 Examples:
