@@ -75,7 +75,7 @@ impl Gateway {
             output: BytesMut::new(),
             topics,
             next_device: 0,
-            pace: Pace::new(config.rate),
+            pace: Pace::new(config.rate, Duration::ZERO),
             in_flight: vec![None; usize::from(WINDOW)],
             free_ids: (1..=WINDOW).rev().collect(),
             config,
@@ -104,6 +104,8 @@ impl Gateway {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let mut turn = interval(TURN);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Readings are due from now on, not from when the broker was asked to let the sensors in.
+        self.pace = Pace::new(self.config.rate, self.config.start.elapsed());
         let mut stop = self.config.stop.clone();
         while !*stop.borrow() {
             tokio::select! {

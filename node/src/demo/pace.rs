@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Readings owed for longer than this are forgiven: a sensor that was held up does not burst afterwards.
-const DEBT_MAX: Duration = Duration::from_millis(250);
+const DEBT_MAX: Duration = Duration::from_millis(100);
 
 /// An even rate.
 #[derive(Debug)]
@@ -14,13 +14,17 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// `per_second` readings a second from time 0 on.
-    pub(super) fn new(per_second: f64) -> Self {
-        Self { per_second, settled: Duration::ZERO }
+    /// `per_second` readings a second from `start` on.
+    pub(super) fn new(per_second: f64, start: Duration) -> Self {
+        Self { per_second, settled: start }
     }
 
     /// How many readings are due at `now`.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a quarter second's readings")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most a tenth of a second's readings"
+    )]
     pub(super) fn due(&mut self, now: Duration) -> usize {
         self.settled = self.settled.max(now.saturating_sub(DEBT_MAX));
         (now.saturating_sub(self.settled).as_secs_f64() * self.per_second) as usize
@@ -39,10 +43,10 @@ mod tests {
 
     #[test]
     fn a_second_holds_as_many_readings_as_the_rate_says() {
-        let mut pace = Pace::new(1_500.0);
+        let mut pace = Pace::new(1_500.0, Duration::from_secs(7));
         let mut sent = 0;
         for ms in (0..=1_000).step_by(5) {
-            let due = pace.due(Duration::from_millis(ms));
+            let due = pace.due(Duration::from_millis(7_000 + ms));
             pace.sent(due);
             sent += due;
         }
@@ -51,7 +55,7 @@ mod tests {
 
     #[test]
     fn old_debt_is_forgiven() {
-        let mut pace = Pace::new(1_000.0);
-        assert_eq!(pace.due(Duration::from_secs(10)), 250);
+        let mut pace = Pace::new(1_000.0, Duration::ZERO);
+        assert_eq!(pace.due(Duration::from_secs(10)), 100);
     }
 }
