@@ -16,8 +16,8 @@ use super::{
 pub(super) enum Command {
     /// List the last checkpoint of every shard, with its ledger
     #[command(after_help = "\
-The ledger counts readings over a shard's whole life:
-received = delivered + filtered + dead_lettered + returned + in_flight + unaccounted, and unaccounted must be 0.
+The ledger counts readings over a shard's whole life: \
+received = delivered + filtered + dead_lettered + returned + in_flight + unaccounted, and unaccounted must be 0. \
 -o json and -o yaml also show the next Kafka offset per topic and partition.
 
 Examples:

@@ -39,3 +39,21 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Output;
+
+    #[tokio::test]
+    async fn a_node_that_is_not_there_is_named_with_what_to_do() -> anyhow::Result<()> {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let remote = Remote { admin: format!("http://{free}"), output: Output::Json };
+        let failure = connect(&remote).await.map(drop).map_err(|failure| failure.to_string());
+        assert!(failure.is_err_and(|said| said.contains(&remote.admin) && said.contains("sluice serve")));
+        let remote = Remote { admin: "not a url".to_owned(), ..remote };
+        let failure = connect(&remote).await.map(drop);
+        assert!(failure.is_err_and(|failure| failure.to_string().contains("http://127.0.0.1:7070")));
+        Ok(())
+    }
+}

@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod client;
+pub mod demo;
 mod error;
 mod output;
 mod pipelines;

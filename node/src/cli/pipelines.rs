@@ -22,8 +22,8 @@ use super::{
 pub(super) enum Command {
     /// Create a pipeline, or change it to what the manifest says
     #[command(after_help = "\
-The same manifest again changes nothing. References such as ${file:/run/secrets/mqtt/password} stay references:
-they are read on the node, and never stored or shown.
+The same manifest again changes nothing. References such as ${file:/run/secrets/mqtt/password} stay references: they \
+are read on the node, and never stored or shown.
 
 Examples:
   sluice pipelines apply -f readings.yaml
@@ -67,7 +67,7 @@ Examples:
     },
     /// Drain a pipeline, end its MQTT sessions and forget it
     #[command(after_help = "\
-Deleting unsubscribes, delivers what the broker has already queued, and then ends the sessions for ever. It takes a
+Deleting unsubscribes, delivers what the broker still sends, and then ends the sessions for ever. It takes a \
 while and goes on without this command; `sluice pipelines list` shows it as deleting until it is gone.
 
 Examples:
@@ -104,6 +104,11 @@ struct Pipeline {
 #[serde(transparent)]
 struct Pipelines(Vec<Pipeline>);
 
+/// The pipeline that a verb was about.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct One(Pipeline);
+
 pub(super) async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Apply { file, dry_run, remote } => apply(&file, dry_run, &remote).await,
@@ -127,7 +132,7 @@ async fn apply(file: &Path, dry_run: bool, remote: &Remote) -> Result<(), Failur
         (false, true) => eprintln!("{}: applied as revision {}", pipeline.name, pipeline.revision),
         (false, false) => eprintln!("{}: unchanged", pipeline.name),
     }
-    output::print(&Pipelines(vec![pipeline.into()]), remote.output)
+    output::print(&One(pipeline.into()), remote.output)
 }
 
 async fn get(name: String, remote: &Remote) -> Result<(), Failure> {
@@ -153,13 +158,13 @@ async fn pause(name: String, remote: &Remote) -> Result<(), Failure> {
     if !answer.notice.is_empty() {
         eprintln!("{}", answer.notice);
     }
-    output::print(&Pipelines(vec![answer.pipeline.unwrap_or_default().into()]), remote.output)
+    output::print(&One(answer.pipeline.unwrap_or_default().into()), remote.output)
 }
 
 async fn resume(name: String, remote: &Remote) -> Result<(), Failure> {
     let answer = client(remote).await?.resume_pipeline(request(admin::ResumePipelineRequest { name })).await;
     let answer = answer.map_err(|status| failure(&status, remote))?.into_inner();
-    output::print(&Pipelines(vec![answer.pipeline.unwrap_or_default().into()]), remote.output)
+    output::print(&One(answer.pipeline.unwrap_or_default().into()), remote.output)
 }
 
 async fn delete(name: String, discard: bool, remote: &Remote) -> Result<(), Failure> {
@@ -168,7 +173,7 @@ async fn delete(name: String, discard: bool, remote: &Remote) -> Result<(), Fail
     let pipeline = answer.pipeline.unwrap_or_default();
     let what = if discard { "throwing away what the broker queues" } else { "delivering what is left" };
     eprintln!("{}: {what}, then it is gone; `sluice pipelines list` shows when", pipeline.name);
-    output::print(&Pipelines(vec![pipeline.into()]), remote.output)
+    output::print(&One(pipeline.into()), remote.output)
 }
 
 async fn client(remote: &Remote) -> Result<PipelineServiceClient<Channel>, Failure> {
@@ -190,21 +195,34 @@ fn read(file: &Path) -> Result<String, Failure> {
     Ok(manifest)
 }
 
+const HEADER: &[&str] = &["NAME", "STATE", "SHARDS", "REVISION", "APPLIED", "FILTERS"];
+
 impl Rows for Pipelines {
-    const HEADER: &'static [&'static str] = &["NAME", "STATE", "SHARDS", "REVISION", "APPLIED", "FILTERS"];
+    const HEADER: &'static [&'static str] = HEADER;
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let row = |pipeline: &Pipeline| {
-            vec![
-                pipeline.name.clone(),
-                pipeline.state.clone(),
-                pipeline.shards.to_string(),
-                pipeline.revision.to_string(),
-                text::since(pipeline.applied_at_unix_ms),
-                pipeline.filters.join(" "),
-            ]
-        };
-        self.0.iter().map(row).collect()
+        self.0.iter().map(Pipeline::row).collect()
+    }
+}
+
+impl Rows for One {
+    const HEADER: &'static [&'static str] = HEADER;
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        vec![self.0.row()]
+    }
+}
+
+impl Pipeline {
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.state.clone(),
+            self.shards.to_string(),
+            self.revision.to_string(),
+            text::since(self.applied_at_unix_ms),
+            self.filters.join(" "),
+        ]
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 pub(super) enum Command {
     /// List the shards with their owner, epoch and state
     #[command(after_help = "\
-States: connecting (to the MQTT broker), running, back-pressure (Kafka is slow or away), draining, stopped (on purpose),
+States: connecting (to the MQTT broker), running, back-pressure (Kafka is slow or away), draining, stopped (on purpose), \
 failed (the message says what to mend), retired (its session is ended).
 
 Examples:
