@@ -116,7 +116,7 @@ impl Publisher {
             .with_context(|| format!("cannot reach the MQTT broker at {host}:{port}"))?;
         stream.set_nodelay(true)?;
         let mut link = Link { stream, input: BytesMut::new(), out: BytesMut::new(), written_at: Instant::now() };
-        wire::connect(&self.identity, self.connections == 0, &mut link.out)?;
+        wire::connect(&self.identity, &mut link.out)?;
         loop {
             link.write()?;
             if let Some(answer) = wire::answer(&mut link.input, self.shared.qos)? {

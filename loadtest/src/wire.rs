@@ -68,14 +68,15 @@ pub(crate) enum Outcome {
     Refused,
 }
 
-/// Writes CONNECT: the session outlives the connection, so that what was sent twice can be known as such.
-pub(crate) fn connect(identity: &Identity, is_first: bool, out: &mut BytesMut) -> anyhow::Result<()> {
+/// Writes CONNECT: the session outlives the connection, so that what was sent twice can be known as such. Clean Start 0 from the
+/// first time on, as no other run has this client id: Mosquitto 2.0 does not persist a session that began with 1.
+pub(crate) fn connect(identity: &Identity, out: &mut BytesMut) -> anyhow::Result<()> {
     let mut properties = ConnectProperties::new();
     properties.session_expiry_interval = Some(3_600);
     let connect = Connect {
         keep_alive: 60,
         client_id: identity.client_id.clone(),
-        clean_start: is_first,
+        clean_start: false,
         properties: Some(properties),
     };
     let login = identity.login.as_ref().map(|(user, password)| Login::new(user, password));

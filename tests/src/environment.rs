@@ -65,6 +65,14 @@ pub fn mosquitto_passwd() -> anyhow::Result<PathBuf> {
     on_path("mosquitto_passwd")
 }
 
+/// The tool that makes certificates.
+///
+/// # Errors
+/// There is none.
+pub fn openssl() -> anyhow::Result<PathBuf> {
+    on_path("openssl")
+}
+
 /// A program of this workspace, built with the same profile as the tests.
 ///
 /// # Errors

@@ -14,6 +14,8 @@ pub mod node;
 pub mod pipeline;
 pub mod ports;
 pub mod process;
+pub mod rounds;
+pub mod scene;
 pub mod scripted;
 pub mod topic;
 mod watchdog;

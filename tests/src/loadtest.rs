@@ -27,6 +27,8 @@ pub struct Load<'a> {
     pub duration: Duration,
     /// 0, 1 or 2.
     pub qos: u8,
+    /// Payloads are padded to this size; 0: not.
+    pub payload_bytes: u32,
     /// Give up on missing readings after so much silence.
     pub settle: Duration,
     /// Process whose CPU time to count.
@@ -45,6 +47,7 @@ impl<'a> Load<'a> {
             rate: 5_000,
             duration: Duration::from_secs(5),
             qos: 1,
+            payload_bytes: 0,
             settle: Duration::from_secs(60),
             node_pid: None,
         }
@@ -62,6 +65,7 @@ impl<'a> Load<'a> {
         command.args(["--devices", &self.devices.to_string(), "--rate", &self.rate.to_string()]);
         command.args(["--duration", &format!("{}ms", self.duration.as_millis()), "--qos", &self.qos.to_string()]);
         command.args(["--settle", &format!("{}ms", self.settle.as_millis()), "--output", "json"]);
+        command.args(["--payload-bytes", &self.payload_bytes.to_string()]);
         if let Some(pid) = self.node_pid {
             command.args(["--node-pid", &pid.to_string()]);
         }

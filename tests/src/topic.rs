@@ -55,7 +55,18 @@ impl Topic {
     /// Kafka refuses, or cannot be reached.
     pub fn create(servers: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{name}-{}", NUMBER.fetch_add(1, Relaxed));
+        Self::make(servers, format!("{name}-{}", NUMBER.fetch_add(1, Relaxed)), partitions, settings)
+    }
+
+    /// Makes a topic with exactly this name.
+    ///
+    /// # Errors
+    /// Kafka refuses, or cannot be reached.
+    pub fn create_exactly(servers: &str, name: &str, partitions: i32) -> anyhow::Result<Self> {
+        Self::make(servers, name.to_owned(), partitions, &[])
+    }
+
+    fn make(servers: &str, name: String, partitions: i32, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
         for (key, value) in settings {
             topic = topic.set(key, value);

@@ -1,1 +1,15 @@
-//! x
+//! Behaviour tests: real processes, real brokers. `tests/README.md` says how to run one.
+
+mod bad_bridge;
+mod bad_input;
+mod crashes;
+mod delivery;
+mod figure;
+mod harness;
+mod loadtest;
+mod memory;
+mod poison;
+mod qos2_scripted;
+mod reflection;
+mod restart;
+mod tidy;

@@ -1,0 +1,128 @@
+//! Whatever dies under load: nothing that was acknowledged is lost, and what is repeated stays within what was in flight.
+//!
+//! `SLUICE_TEST_ROUNDS` rounds of each (2), from the seed `SLUICE_TEST_SEED`.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use sluice_tests::{
+    kafka::Kafka,
+    loadtest::{Load, Report},
+    mosquitto::Setup,
+    rounds::{Round, rounds},
+    scene::Scene,
+};
+
+const SHARDS: u32 = 4;
+/// Readings that each session may have in flight: what a crash may repeat.
+const WINDOW: u16 = 500;
+const RATE: u32 = 5_000;
+
+fn scene(kafka: &str, is_persistent: bool) -> anyhow::Result<Scene> {
+    Scene::set_with(kafka, &Setup { is_persistent, ..Setup::default() }, "", |pipeline| {
+        pipeline.shards = SHARDS;
+        pipeline.receive_maximum = WINDOW;
+    })
+}
+
+/// 15 s of load with `fault` at some moment in its first half.
+fn under_load(
+    scene: &mut Scene,
+    round: &mut Round,
+    fault: impl FnOnce(&mut Scene, &mut Round) -> anyhow::Result<()>,
+) -> anyhow::Result<Report> {
+    let url = scene.mqtt.url();
+    let mut load = Load { rate: RATE, duration: Duration::from_secs(15), ..scene.load(&url) }.start()?;
+    load.wait_published(u64::from(RATE))?;
+    let moment = round.below(5_000);
+    round.last(Duration::from_millis(moment));
+    fault(scene, round)?;
+    load.finish()
+}
+
+/// Nothing is lost; and everything published was acknowledged in the end, so `lost` has looked at all of it.
+fn check(report: &Report, repeats_max: u64) -> anyhow::Result<()> {
+    ensure!(report.published == u64::from(RATE) * 15 && report.acknowledged == report.published, "{report:?}");
+    report.check_complete()?;
+    ensure!(report.duplicated <= repeats_max, "more than {repeats_max} repeated: {report:?}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_node_loses_nothing_and_repeats_at_most_what_was_in_flight() -> anyhow::Result<()> {
+    rounds(|round| {
+        let mut scene = scene(&Kafka::shared()?, false)?;
+        let report = under_load(&mut scene, round, |scene, round| {
+            scene.node.kill()?;
+            let moment = round.below(2_000);
+            round.last(Duration::from_millis(moment));
+            scene.node.start_again()
+        })?;
+        check(&report, u64::from(SHARDS) * u64::from(WINDOW))?;
+        scene.wait_settled()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_node_that_hangs_loses_and_repeats_nothing() -> anyhow::Result<()> {
+    rounds(|round| {
+        let mut scene = scene(&Kafka::shared()?, false)?;
+        let report = under_load(&mut scene, round, |scene, round| {
+            scene.node.process()?.pause()?;
+            round.last(Duration::from_secs(5));
+            scene.node.process()?.unpause()
+        })?;
+        check(&report, 0)
+    })
+}
+
+#[test]
+fn kafka_killed_and_ten_seconds_down_loses_nothing() -> anyhow::Result<()> {
+    let mut kafka = Kafka::start()?;
+    rounds(|round| {
+        let mut scene = scene(&kafka.servers(), false)?;
+        let report = under_load(&mut scene, round, |_, round| {
+            kafka.kill()?;
+            round.last(Duration::from_secs(10));
+            kafka.start_again()
+        })?;
+        check(&report, u64::from(SHARDS) * u64::from(WINDOW))?;
+        scene.wait_settled()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn kafka_hung_for_twenty_seconds_loses_nothing() -> anyhow::Result<()> {
+    let mut kafka = Kafka::start()?;
+    rounds(|round| {
+        let mut scene = scene(&kafka.servers(), false)?;
+        let report = under_load(&mut scene, round, |_, round| {
+            kafka.process()?.pause()?;
+            round.last(Duration::from_secs(20));
+            kafka.process()?.unpause()
+        })?;
+        check(&report, u64::from(SHARDS) * u64::from(WINDOW))?;
+        scene.wait_settled()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn mosquitto_stopped_and_started_loses_nothing() -> anyhow::Result<()> {
+    rounds(|round| {
+        let mut scene = scene(&Kafka::shared()?, true)?;
+        let report = under_load(&mut scene, round, |scene, round| {
+            scene.mqtt.stop()?;
+            let moment = round.below(3_000);
+            round.last(Duration::from_millis(moment));
+            scene.mqtt.start_again()
+        })?;
+        ensure!(report.reconnects > 0 && report.mqtt_sessions_lost == 0, "the fault did not bite: {report:?}");
+        // What loadtest itself sent again may have been taken twice by the broker.
+        check(&report, u64::from(SHARDS) * u64::from(WINDOW) + report.resent)?;
+        scene.wait_settled()?;
+        Ok(())
+    })
+}

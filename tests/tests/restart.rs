@@ -1,0 +1,156 @@
+//! What an operator does to a node and its pipelines: stop, start, pause, resume, edit, delete.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use sluice_proto::admin::v1::PipelineState;
+use sluice_tests::{device::Device, eventually, loadtest::Load, mosquitto::Setup, scene::Scene};
+
+#[test]
+fn a_graceful_stop_under_load_loses_and_repeats_nothing() -> anyhow::Result<()> {
+    let mut scene = Scene::set(|pipeline| pipeline.shards = 4)?;
+    let url = scene.mqtt.url();
+    let mut load = Load { duration: Duration::from_secs(8), ..scene.load(&url) }.start()?;
+    load.wait_published(10_000)?;
+    let status = scene.node.stop()?;
+    ensure!(status.success(), "not clean: {status}");
+    scene.node.start_again()?;
+    let report = load.finish()?;
+    report.check_exact()?;
+    // The ledger counts over the shard's whole life, both incarnations.
+    ensure!(scene.wait_settled()? == report.delivered, "the ledger forgot the first incarnation");
+    let lost: u64 = ledgers(&scene)?.iter().map(|ledger| ledger.sessions_lost).sum();
+    ensure!(lost == 0, "the stop ended {lost} sessions");
+    Ok(())
+}
+
+fn ledgers(scene: &Scene) -> anyhow::Result<Vec<sluice_proto::admin::v1::Ledger>> {
+    let checkpoints = scene.node.admin()?.checkpoints()?;
+    checkpoints.into_iter().map(|checkpoint| checkpoint.ledger.context("a ledger")).collect()
+}
+
+#[test]
+fn pipelines_assignments_and_checkpoints_survive_a_restart_and_the_epoch_grows() -> anyhow::Result<()> {
+    let mut scene = Scene::set(|_| ())?;
+    Device::connect(scene.mqtt.port)?.publish("factory/a", 1, b"1")?;
+    eventually("it arrives", || scene.topic.check_count(1))?;
+    scene.wait_settled()?;
+    let admin = scene.node.admin()?;
+    let (pipelines, before) = (admin.pipelines()?, admin.assignments()?);
+    let cluster = admin.status()?.cluster_id;
+    // Killed: nothing is written on the way out.
+    scene.node.kill()?;
+    scene.node.start_again()?;
+    scene.wait_running()?;
+    let admin = scene.node.admin()?;
+    ensure!(admin.pipelines()? == pipelines, "{:?} became {:?}", pipelines, admin.pipelines()?);
+    ensure!(admin.status()?.cluster_id == cluster, "another cluster");
+    let after = admin.assignments()?;
+    ensure!(after[0].epoch > before[0].epoch && after[0].generation > before[0].generation, "{before:?} {after:?}");
+    ensure!(ledgers(&scene)?[0].delivered == 1, "the checkpoint is gone");
+    Ok(())
+}
+
+#[test]
+fn a_paused_pipeline_leaves_its_readings_with_the_broker_until_it_is_resumed() -> anyhow::Result<()> {
+    let mut scene = Scene::set(|_| ())?;
+    let mut device = Device::connect(scene.mqtt.port)?;
+    device.publish("factory/a", 1, b"1")?;
+    eventually("it arrives", || scene.topic.check_count(1))?;
+    scene.node.admin()?.pause("readings")?;
+    // Paused is decided at once and done soon after.
+    eventually("its task has stopped", || {
+        let stopped = sluice_proto::admin::v1::TaskState::Stopped as i32;
+        let assignments = scene.node.admin()?.assignments()?;
+        ensure!(assignments.iter().all(|a| a.node.is_empty() || a.state == stopped), "{assignments:?}");
+        Ok(())
+    })?;
+    for payload in [b"2", b"3"] {
+        device.publish("factory/a", 1, payload)?;
+    }
+    // Also over a restart it stays paused.
+    ensure!(scene.node.stop()?.success(), "a clean stop");
+    scene.node.start_again()?;
+    ensure!(scene.node.admin()?.pipelines()?[0].state == PipelineState::Paused as i32, "the pause was forgotten");
+    std::thread::sleep(Duration::from_secs(2));
+    scene.topic.check_count(1)?;
+    scene.node.admin()?.resume("readings")?;
+    eventually("the rest arrives", || scene.topic.check_count(3))
+}
+
+#[test]
+fn a_deleted_pipeline_is_drained_and_its_session_is_ended() -> anyhow::Result<()> {
+    let scene = Scene::set(|_| ())?;
+    let url = scene.mqtt.url();
+    let report = Load { duration: Duration::from_secs(2), ..scene.load(&url) }.run()?;
+    report.check_exact()?;
+    let admin = scene.node.admin()?;
+    admin.delete("readings", false)?;
+    eventually("it is gone", || {
+        ensure!(admin.pipelines()?.is_empty(), "{:?}", admin.pipelines()?);
+        ensure!(admin.assignments()?.is_empty(), "{:?}", admin.assignments()?);
+        Ok(())
+    })?;
+    let count = scene.topic.count()?;
+    // Nobody is subscribed any more: the session would still collect this one.
+    Device::connect(scene.mqtt.port)?.publish("factory/late", 1, b"late")?;
+    admin.apply(&scene.pipeline.yaml())?;
+    scene.wait_running()?;
+    Device::connect(scene.mqtt.port)?.publish("factory/new", 1, b"new")?;
+    eventually("the new one arrives", || scene.topic.check_count(count + 1))?;
+    let records = scene.topic.read_all()?;
+    ensure!(records.iter().all(|record| record.payload != b"late"), "the old session was still there");
+    Ok(())
+}
+
+#[test]
+fn an_edit_of_the_filters_subscribes_and_unsubscribes_the_difference() -> anyhow::Result<()> {
+    let mut scene = Scene::set(|pipeline| pipeline.filters = vec!["a/#".to_owned(), "b/#".to_owned()])?;
+    let mut device = Device::connect(scene.mqtt.port)?;
+    device.publish("a/1", 1, b"1")?;
+    eventually("it arrives", || scene.topic.check_count(1))?;
+    let before = scene.node.admin()?.assignments()?;
+    scene.pipeline.filters = vec!["b/#".to_owned(), "c/#".to_owned()];
+    let applied = scene.node.admin()?.apply(&scene.pipeline.yaml())?;
+    ensure!(applied.changed, "{applied:?}");
+    ensure!(!scene.node.admin()?.apply(&scene.pipeline.yaml())?.changed, "the same manifest again changes nothing");
+    let mut sent = 1;
+    eventually("c arrives", || {
+        device.publish("c/1", 1, b"c")?;
+        sent += 1;
+        let records = scene.topic.read_all()?;
+        ensure!(records.iter().any(|record| record.payload == b"c"), "{sent} sent, {} there", records.len());
+        Ok(())
+    })?;
+    device.publish("a/1", 1, b"unwanted")?;
+    device.publish("b/1", 1, b"last")?;
+    eventually("b arrives", || {
+        let records = scene.topic.read_all()?;
+        ensure!(records.iter().any(|record| record.payload == b"last"), "not yet");
+        ensure!(records.iter().all(|record| record.payload != b"unwanted"), "a/# is still subscribed");
+        Ok(())
+    })?;
+    let after = scene.node.admin()?.assignments()?;
+    ensure!(before[0].node == after[0].node, "{before:?} {after:?}");
+    Ok(())
+}
+
+#[test]
+fn readings_published_while_the_node_is_away_arrive_when_it_is_back() -> anyhow::Result<()> {
+    let setup = Setup { is_persistent: true, ..Setup::default() };
+    let mut scene = Scene::set_with(&sluice_tests::kafka::Kafka::shared()?, &setup, "", |_| ())?;
+    ensure!(scene.node.stop()?.success(), "a clean stop");
+    let mut device = Device::connect(scene.mqtt.port)?;
+    for number in 0..2_000 {
+        device.publish("factory/a", 1, format!("{number}").as_bytes())?;
+    }
+    // Even the MQTT broker restarts meanwhile.
+    scene.mqtt.stop()?;
+    scene.mqtt.start_again()?;
+    scene.node.start_again()?;
+    eventually("all are there", || scene.topic.check_count(2_000))?;
+    let payloads: Vec<_> = scene.topic.read_all()?.into_iter().map(|record| record.payload).collect();
+    let expected: Vec<_> = (0..2_000).map(|number| format!("{number}").into_bytes()).collect();
+    ensure!(payloads == expected, "out of order");
+    Ok(())
+}
