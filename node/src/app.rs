@@ -154,7 +154,8 @@ impl Node {
         let mut is_clean = self.supervisor.await.unwrap_or(false);
         // With the supervisor went the last handle.
         is_clean &= self.checkpoints.await.is_ok();
-        drop(self.stop_admin.send(()));
+        // A server that has ended by itself needs no word.
+        let _ = self.stop_admin.send(());
         // Watches end with the coordinator, and the server with its last watch.
         is_clean &= self.coordinator.shutdown().await.is_ok();
         is_clean &= matches!(self.admin_server.await, Ok(Ok(())));
@@ -187,7 +188,7 @@ fn supervision(config: &config::Node) -> task::Config {
 async fn apply_all(coordinator: &Coordinator, cluster: &ClusterName, manifests: &[Manifest]) -> Result<(), Error> {
     for manifest in manifests {
         let refused = |why: String| Error::Pipeline { name: manifest.name.to_string(), why };
-        let outcome = coordinator.propose(ApplyPipeline { spec: manifest.spec(cluster).map_err(&refused)? }).await;
+        let outcome = coordinator.propose(ApplyPipeline { spec: manifest.spec(cluster) }).await;
         match outcome.map_err(|error: ProposeError| refused(error.to_string()))? {
             Outcome::Pipeline { pipeline, changed } => {
                 tracing::info!(pipeline = %manifest.name, revision = %pipeline.revision, changed, "pipeline applied from file");
@@ -247,6 +248,7 @@ struct Checker {
 
 impl CheckManifest for Checker {
     fn check(&self, manifest: &str) -> Result<PipelineSpec, String> {
-        Manifest::parse(manifest, "manifest").map_err(|errors| errors.to_string())?.spec(&self.cluster)
+        let manifest = Manifest::parse(manifest, "manifest").map_err(|errors| errors.to_string())?;
+        Ok(manifest.spec(&self.cluster))
     }
 }

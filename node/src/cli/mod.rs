@@ -8,7 +8,7 @@ pub mod demo;
 mod error;
 mod output;
 mod pipelines;
-pub mod serve;
+mod serve;
 mod shards;
 mod status;
 mod text;
@@ -27,6 +27,8 @@ pub use self::{
 #[command(name = "sluice", version, propagate_version = true, disable_help_subcommand = true)]
 #[command(after_help = "\
 Examples:
+  sluice serve --config node.yaml           run a node
+  sluice config check --config node.yaml    check everything, start nothing
   sluice status                             who answers, who leads, who is a member
   sluice pipelines apply -f readings.yaml   create or change a pipeline
   sluice shards list --watch                follow every shard of every pipeline
@@ -40,6 +42,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node
+    Serve(Box<serve::Args>),
+    /// Check configuration without starting anything
+    #[command(subcommand)]
+    Config(serve::ConfigCommand),
     /// Show the node that answers, the leader and the members
     Status(status::Args),
     /// Declare what is carried from where to where
@@ -79,6 +86,8 @@ pub fn run() -> ExitCode {
 
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Config(command) => serve::check(&command),
         Command::Status(args) => block_on(status::run(args)),
         Command::Pipelines(command) => block_on(pipelines::run(command)),
         Command::Shards(command) => block_on(shards::run(command)),

@@ -1,99 +1,219 @@
-//! Arguments of `sluice serve` and `sluice config check`.
-//!
-//! Every setting of a node is a flag; all are text here, for the configuration checks file, environment and flags together
-//! and tells every error at once.
+//! `sluice serve` and `sluice config check`: a node's configuration from file, environment and flags; the node's life from start to stop.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{Failure, write_line};
+use crate::{
+    app,
+    config::{self, Host, LogFormat, Overrides, manifests},
+    telemetry::logs,
+};
 
 /// Runs a node.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(after_help = "\
-Every setting can stand in the file (in_flight.lane_readings), in the environment (SLUICE_IN_FLIGHT_LANE_READINGS) and in \
-a flag (--in-flight-lane-readings); the flag wins, then the environment. `sluice config check` shows what is in effect.
-
 Examples:
-  sluice serve --data-dir ./data
+  sluice serve --data-dir /var/lib/sluice
   sluice serve --config /etc/sluice/node.yaml
   sluice serve --data-dir ./data --pipelines-dir ./pipelines    apply every *.yaml found there at the start
 
-SIGTERM or Ctrl-C stops gracefully: readings in flight are delivered and acknowledged, checkpoints written, MQTT \
-sessions kept for the next start.")]
-pub struct Args {
-    /// Configuration file (YAML); without one, defaults, environment and flags say everything
-    #[arg(long, env = "SLUICE_CONFIG", value_name = "PATH")]
-    pub config: Option<PathBuf>,
-    #[command(flatten)]
-    pub settings: Settings,
-}
+Every setting can stand in the file (in_flight.lane_readings), in the environment (SLUICE_IN_FLIGHT_LANE_READINGS) or in a \
+flag (--in-flight-lane-readings); a flag goes before the environment, the environment before the file. \
+`sluice config check` shows what is in effect.
 
-/// What a node can be told; the help names the defaults.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Settings")]
-pub struct Settings {
+SIGTERM or Ctrl-C stops gracefully: readings in flight are delivered and acknowledged, checkpoints written, MQTT
+sessions kept for the next start.")]
+pub(super) struct Args {
+    /// Configuration file (YAML); every setting has a default without one
+    #[arg(long, env = "SLUICE_CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
     /// The node's name, stable across restarts [default: the host's name]
     #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// The cluster's name, part of every MQTT client id [default: sluice]
+    name: Option<String>,
+    /// Name of the cluster, part of every MQTT client id [default: sluice]
     #[arg(long, value_name = "NAME")]
-    pub cluster: Option<String>,
-    /// Directory of identity and replicated log [default: /var/lib/sluice]
+    cluster: Option<String>,
+    /// Directory of what the node must remember: identity and replicated log [default: /var/lib/sluice]
     #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<String>,
-    /// Where gRPC for operators listens [default: 127.0.0.1:7070]
+    data_dir: Option<String>,
+    /// Where gRPC for operators listens; whoever reaches it can change pipelines [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR:PORT")]
-    pub admin_listen: Option<String>,
-    /// `true` lets admin-listen be reached from other machines: whoever reaches it rules the cluster [default: false]
+    admin_listen: Option<String>,
+    /// Allow `admin_listen` on another address than loopback [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    pub admin_allow_remote: Option<String>,
+    admin_allow_remote: Option<String>,
     /// Where `/metrics`, `/healthz` and `/readyz` listen [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR:PORT")]
-    pub http_listen: Option<String>,
-    /// Directory whose *.yaml pipelines are applied at the start [default: none]
+    http_listen: Option<String>,
+    /// Directory whose *.yaml manifests are applied at the start
     #[arg(long, value_name = "DIR")]
-    pub pipelines_dir: Option<String>,
+    pipelines_dir: Option<String>,
     /// Threads that carry readings [default: one per core]
     #[arg(long, value_name = "COUNT")]
-    pub lanes: Option<String>,
-    /// Readings in flight per lane [default: 200000]
+    lanes: Option<String>,
+    /// Most readings in flight in a lane [default: 200000]
     #[arg(long, value_name = "COUNT")]
-    pub in_flight_lane_readings: Option<String>,
-    /// Payload and key bytes in flight per lane [default: 128MiB]
+    in_flight_lane_readings: Option<String>,
+    /// Most bytes in flight in a lane [default: 128MiB]
     #[arg(long, value_name = "SIZE")]
-    pub in_flight_lane_bytes: Option<String>,
-    /// Readings in flight per shard [default: half a lane's]
+    in_flight_lane_bytes: Option<String>,
+    /// Most readings in flight in a shard [default: half a lane's]
     #[arg(long, value_name = "COUNT")]
-    pub in_flight_shard_readings: Option<String>,
-    /// Payload and key bytes in flight per shard [default: half a lane's]
+    in_flight_shard_readings: Option<String>,
+    /// Most bytes in flight in a shard [default: half a lane's]
     #[arg(long, value_name = "SIZE")]
-    pub in_flight_shard_bytes: Option<String>,
-    /// Directories beneath which `${file:…}` may read, separated by `:` [default: /run/secrets]
+    in_flight_shard_bytes: Option<String>,
+    /// Directories beneath which ${file:…} may read, separated by ':' [default: /run/secrets]
     #[arg(long, value_name = "DIRS")]
-    pub secret_roots: Option<String>,
+    secret_roots: Option<String>,
     /// How long a stopping node delivers what is in flight [default: 10s]
-    #[arg(long, value_name = "TIME")]
-    pub drain_deadline: Option<String>,
+    #[arg(long, value_name = "DURATION")]
+    drain_deadline: Option<String>,
     /// Time between two checkpoints [default: 1s]
-    #[arg(long, value_name = "TIME")]
-    pub checkpoint_interval: Option<String>,
-    /// How log lines on standard error look: text or json [default: text]
+    #[arg(long, value_name = "DURATION")]
+    checkpoint_interval: Option<String>,
+    /// How log lines on standard error are written: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
-    pub log_format: Option<String>,
-    /// What is logged, for example `info,sluice_node=debug` [default: info]
+    log_format: Option<String>,
+    /// What is logged, for example `info` or `info,sluice_node=debug` [default: info]
     #[arg(long, value_name = "FILTER")]
-    pub log_filter: Option<String>,
+    log_filter: Option<String>,
 }
 
-/// Checks a node's configuration and pipelines without starting anything, and prints what is in effect.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
+/// What can be checked without starting anything.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check a node's configuration and pipeline manifests, and print what is in effect
+    #[command(after_help = "\
+Secrets are read to see whether they can be, and never printed.
+
 Examples:
   sluice config check --config /etc/sluice/node.yaml
   sluice config check --pipelines-dir ./pipelines
   sluice config check --config node.yaml -f readings.yaml -f alarms.yaml")]
-pub struct CheckArgs {
-    #[command(flatten)]
-    pub node: Args,
-    /// A pipeline manifest to check as well; may be given again
-    #[arg(short = 'f', long = "file", value_name = "PATH")]
-    pub files: Vec<PathBuf>,
+    Check {
+        #[command(flatten)]
+        node: Box<Args>,
+        /// A pipeline manifest to check as well; may be given again
+        #[arg(short = 'f', long = "file", value_name = "PATH")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Runs a node until it is told to stop.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = load(args)?;
+    let format = match config.log.format {
+        LogFormat::Text => logs::Format::Text,
+        LogFormat::Json => logs::Format::Json,
+    };
+    logs::init(format, &config.log.filter).map_err(|error| Failure::usage(error.to_string()))?;
+    // Coordinator, gRPC and HTTP: readings travel on lanes, which have threads of their own.
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        // Before anything starts, so that a stop during the start is not lost.
+        let stopped = stop_signal()?;
+        let node = app::Node::start(config).await.map_err(|error| match &error {
+            app::Error::Config(_) | app::Error::Pipeline { .. } => Failure::usage(error.to_string()),
+            _ => Failure::failed(error.to_string()),
+        })?;
+        let failure = tokio::select! {
+            () = stopped => None,
+            why = node.failed() => Some(why),
+        };
+        node.stop().await;
+        failure.map_or(Ok(()), |why| Err(Failure::failed(format!("the node cannot go on: {why}"))))
+    })
+}
+
+/// Checks and prints.
+pub(super) fn check(command: &ConfigCommand) -> Result<(), Failure> {
+    let ConfigCommand::Check { node, files } = command;
+    let config = load(node)?;
+    let usage = |error: config::ConfigErrors| Failure::usage(error.to_string());
+    let mut pipelines = match &config.pipelines_dir {
+        Some(dir) => manifests::load_dir(dir).map_err(usage)?,
+        None => Vec::new(),
+    };
+    for file in files {
+        pipelines.extend(manifests::load_file(file).map_err(usage)?);
+    }
+    let shown = |error| Failure::failed(format!("cannot print what is in effect: {error}"));
+    let mut documents = vec![config.to_yaml().map_err(shown)?];
+    for pipeline in &pipelines {
+        pipeline.resolve(&config.secret_roots).map_err(usage)?;
+        documents.push(pipeline.to_yaml().map_err(shown)?);
+    }
+    write_line(documents.join("---\n").trim_end())
+}
+
+fn load(args: &Args) -> Result<config::Node, Failure> {
+    let file = args.config.as_deref().map(read).transpose()?;
+    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let environment: BTreeMap<_, _> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !matches!(name.as_str(), "SLUICE_CONFIG" | "SLUICE_ADMIN"))
+        .collect();
+    let host = Host {
+        name: fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned()),
+        cores: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    };
+    config::Node::load(file, &environment, &args.overrides(), &host).map_err(|errors| Failure::usage(errors.to_string()))
+}
+
+fn read(path: &Path) -> Result<(String, String), Failure> {
+    let name = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(Failure::usage(format!("{name}: cannot be read: {error}; correct --config"))),
+    }
+}
+
+impl Args {
+    fn overrides(&self) -> Overrides {
+        let args = self.clone();
+        Overrides {
+            name: args.name,
+            cluster: args.cluster,
+            data_dir: args.data_dir,
+            admin_listen: args.admin_listen,
+            admin_allow_remote: args.admin_allow_remote,
+            http_listen: args.http_listen,
+            pipelines_dir: args.pipelines_dir,
+            lanes: args.lanes,
+            in_flight_lane_readings: args.in_flight_lane_readings,
+            in_flight_lane_bytes: args.in_flight_lane_bytes,
+            in_flight_shard_readings: args.in_flight_shard_readings,
+            in_flight_shard_bytes: args.in_flight_shard_bytes,
+            secret_roots: args.secret_roots,
+            drain_deadline: args.drain_deadline,
+            checkpoint_interval: args.checkpoint_interval,
+            log_format: args.log_format,
+            log_filter: args.log_filter,
+        }
+    }
+}
+
+/// Ends with the first SIGTERM or SIGINT from now on.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

@@ -1,7 +1,10 @@
 //! Kafka headers that tell what MQTT says of a reading. Each costs about half a microsecond a reading, so none is on by default.
 
-use super::{MqttSource, Version, source};
-use crate::config::read::{Field, Table};
+use super::{MqttSource, source};
+use crate::{
+    config::read::{Field, Table},
+    pipeline::source::session::Version,
+};
 
 /// What a header can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,7 +7,6 @@
 mod metadata;
 mod resolve;
 mod rules;
-mod server;
 mod show;
 mod source;
 #[cfg(test)]
@@ -15,13 +14,11 @@ mod tests;
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
-use sluice_coordinator::model::PipelineName;
-use sluice_proto::state::v1::{PipelineSpec, SourceIdentity};
+use sluice_coordinator::model::{PipelineName, PipelineSpec, SourceIdentity};
 
 pub use metadata::MetadataHeader;
 pub use resolve::Resolved;
-pub use server::{Server, ServerError};
-pub use source::{MqttSource, Qos, ShareGroup, Version};
+pub use source::{MqttSource, ShareGroup};
 
 use super::{
     ClusterName, ConfigErrors,
@@ -114,13 +111,13 @@ impl Manifest {
     /// The part that the coordinator stores and understands.
     pub fn spec(&self, cluster: &ClusterName) -> PipelineSpec {
         PipelineSpec {
-            name: self.name.to_string(),
-            shards: self.shards.get(),
-            source: Some(SourceIdentity {
+            name: self.name.clone(),
+            shards: self.shards,
+            source: SourceIdentity {
                 servers: self.source.servers.iter().map(ToString::to_string).collect(),
-                share_group: self.source.share_group.as_ref().map(ToString::to_string).unwrap_or_default(),
+                share_group: self.source.share_group.as_ref().map(ToString::to_string),
                 client_id_prefix: self.client_id_prefix(cluster),
-            }),
+            },
             filters: self.source.topics.iter().map(ToString::to_string).collect(),
             manifest: self.document.clone(),
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Manifest, MqttSource, Qos, ShareGroup, Version};
+use super::{Manifest, MqttSource, ShareGroup};
+use crate::pipeline::source::session::{Qos, Version};
 use crate::{
     config::{kafka::KafkaProperties, secret::Value, units},
     pipeline::mapping::{Filter, KafkaTopic, Rule, TopicTemplate},

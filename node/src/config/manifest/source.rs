@@ -4,13 +4,19 @@ use std::{fmt, num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
 
 use sluice_coordinator::model::PipelineName;
 
-use super::{Delivery, Server};
+use super::Delivery;
 use crate::{
     config::{
         read::{Field, Table},
         secret::Value,
     },
-    pipeline::mapping::Filter,
+    pipeline::{
+        mapping::Filter,
+        source::{
+            server::Server,
+            session::{Qos, Version},
+        },
+    },
 };
 
 /// Most filters of one pipeline: they travel in one SUBSCRIBE and stand in the replicated state of every shard.
@@ -71,26 +77,6 @@ impl MqttSource {
         };
         self.topics.iter().map(subscription).collect()
     }
-}
-
-/// MQTT's version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// MQTT 5.
-    V5,
-    /// MQTT 3.1.1.
-    V311,
-}
-
-/// MQTT's quality of service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Qos {
-    /// Not acknowledged.
-    AtMostOnce,
-    /// PUBACK.
-    AtLeastOnce,
-    /// PUBREC, PUBREL, PUBCOMP.
-    ExactlyOnce,
 }
 
 /// Name of a shared subscription's group.

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::server_url::ServerUrl;
+use super::server::Server;
 
 /// Most bytes taken over in one turn: large reads make the cost of a system call vanish beside that of its readings, and more
 /// would let one shard keep the others of its lane waiting.
@@ -34,7 +34,7 @@ pub const READ_BYTES_MAX: usize = 256 * 1024;
 /// Makes connections.
 #[derive(Clone)]
 pub struct Connector {
-    servers: Vec<ServerUrl>,
+    servers: Vec<Server>,
     tls: Option<TlsConnector>,
     within: Duration,
 }
@@ -83,7 +83,7 @@ pub enum ConnectError {
     #[error("cannot reach the MQTT broker {server}: {source}")]
     Tcp {
         /// The broker.
-        server: ServerUrl,
+        server: Server,
         /// Why.
         source: io::Error,
     },
@@ -93,7 +93,7 @@ pub enum ConnectError {
     )]
     Tls {
         /// The broker.
-        server: ServerUrl,
+        server: Server,
         /// Why.
         source: io::Error,
     },
@@ -101,7 +101,7 @@ pub enum ConnectError {
     #[error("the host of {server} cannot stand in a certificate: {source}")]
     Name {
         /// The broker.
-        server: ServerUrl,
+        server: Server,
         /// Why.
         source: InvalidDnsNameError,
     },
@@ -109,7 +109,7 @@ pub enum ConnectError {
     #[error("the MQTT broker {server} did not answer within {within:?}")]
     Timeout {
         /// The broker.
-        server: ServerUrl,
+        server: Server,
         /// How long.
         within: Duration,
     },
@@ -117,14 +117,14 @@ pub enum ConnectError {
 
 impl Connector {
     /// A connector for `servers`. `ca_file`: PEM file of the CAs to trust instead of the system's. `within`: for one connection, TLS included.
-    pub fn new(servers: Vec<ServerUrl>, ca_file: Option<&Path>, within: Duration) -> Result<Self, ConnectorError> {
+    pub fn new(servers: Vec<Server>, ca_file: Option<&Path>, within: Duration) -> Result<Self, ConnectorError> {
         if servers.is_empty() {
             return Err(ConnectorError::NoServer);
         }
         // A CA file that is given is looked at even if no server needs it: a wrong one is a mistake to hear of now.
         let tls = match ca_file {
             Some(path) => Some(tls(roots_of_file(path)?)?),
-            None if servers.iter().any(ServerUrl::is_tls) => Some(tls(system_roots()?)?),
+            None if servers.iter().any(|server| server.is_tls) => Some(tls(system_roots()?)?),
             None => None,
         };
         Ok(Self { servers, tls, within })
@@ -132,7 +132,7 @@ impl Connector {
 
     /// The server of an attempt: all in turn.
     #[must_use]
-    pub fn server(&self, attempt: usize) -> &ServerUrl {
+    pub fn server(&self, attempt: usize) -> &Server {
         &self.servers[attempt % self.servers.len()]
     }
 
@@ -145,15 +145,15 @@ impl Connector {
         }
     }
 
-    async fn connect_to(&self, server: &ServerUrl) -> Result<Connection, ConnectError> {
+    async fn connect_to(&self, server: &Server) -> Result<Connection, ConnectError> {
         let tcp_error = |source| ConnectError::Tcp { server: server.clone(), source };
-        let tcp = TcpStream::connect((server.host(), server.port())).await.map_err(tcp_error)?;
+        let tcp = TcpStream::connect((server.host.as_str(), server.port)).await.map_err(tcp_error)?;
         // Acks are small and must not wait for more.
         tcp.set_nodelay(true).map_err(tcp_error)?;
-        let Some(tls) = self.tls.as_ref().filter(|_| server.is_tls()) else {
+        let Some(tls) = self.tls.as_ref().filter(|_| server.is_tls) else {
             return Ok(Connection(Stream::Tcp(tcp)));
         };
-        let name = ServerName::try_from(server.host().to_owned())
+        let name = ServerName::try_from(server.host.clone())
             .map_err(|source| ConnectError::Name { server: server.clone(), source })?;
         let stream =
             tls.connect(name, tcp).await.map_err(|source| ConnectError::Tls { server: server.clone(), source })?;

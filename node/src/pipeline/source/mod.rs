@@ -4,5 +4,5 @@
 
 pub mod backoff;
 pub mod connection;
-pub mod server_url;
+pub mod server;
 pub mod session;

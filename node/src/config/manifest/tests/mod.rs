@@ -73,12 +73,12 @@ fn the_example_of_the_readme_is_good() -> Outcome {
     assert_eq!((route.topic.as_str(), route.key.as_slice()), ("iot-sensor-readings", &b"d7"[..]));
 
     let spec = manifest.spec(&ClusterName::default());
-    assert_eq!((spec.name.as_str(), spec.shards, spec.manifest.as_str()), ("factory-readings", 8, EXAMPLE));
+    assert_eq!((spec.name.as_str(), spec.shards.get(), spec.manifest.as_str()), ("factory-readings", 8, EXAMPLE));
     assert_eq!(spec.filters, ["factory/+/+/reading"]);
-    let source = spec.source.unwrap_or_default();
+    let source = spec.source;
     assert_eq!(
-        (source.share_group.as_str(), source.client_id_prefix.as_str()),
-        ("factory-readings", "sluice-factory-readings")
+        (source.share_group.as_deref(), source.client_id_prefix.as_str()),
+        (Some("factory-readings"), "sluice-factory-readings")
     );
     assert_eq!(source.servers, ["mqtts://mqtt.example.com:8883"]);
     Ok(())
@@ -169,7 +169,7 @@ fn plain_subscriptions_have_one_shard_and_no_group() -> Outcome {
     let text = with(&[("    extra:", "    shared: false"), ("shards: 2", "shards: 1")]);
     let manifest = Manifest::parse(&text, "p.yaml")?;
     assert_eq!(manifest.source.subscriptions(), ["factory/+/+/reading"]);
-    assert_eq!(manifest.spec(&ClusterName::default()).source.unwrap_or_default().share_group, "");
+    assert_eq!(manifest.spec(&ClusterName::default()).source.share_group, None);
     Ok(())
 }
 

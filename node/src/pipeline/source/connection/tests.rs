@@ -13,7 +13,7 @@ const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/pipeline/source/conne
 const WITHIN: Duration = Duration::from_secs(5);
 const MESSAGE_BYTES: usize = 700_000;
 
-fn servers(urls: &[String]) -> Vec<ServerUrl> {
+fn servers(urls: &[String]) -> Vec<Server> {
     urls.iter().map(|url| url.parse().unwrap()).collect()
 }
 
