@@ -106,4 +106,22 @@ mod tests {
         assert_eq!(wrong, Err(vec![("ssl.ca.location".to_owned(), message.to_owned())]));
         Ok(())
     }
+
+    /// librdkafka checks how properties fit together only when a client is made; port 9 of loopback answers nobody.
+    #[test]
+    fn librdkafka_makes_a_producer_of_what_was_checked() -> Result<(), Box<dyn std::error::Error>> {
+        let sasl = [
+            ("bootstrap.servers", "127.0.0.1:9"),
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.mechanisms", "SCRAM-SHA-512"),
+            ("sasl.username", "u"),
+            ("sasl.password", "p"),
+        ];
+        for given in [&sasl[..1], &sasl[..]] {
+            let config =
+                properties(given)?.resolve(&SecretRoots::new(Vec::new())).map_err(|wrong| format!("{wrong:?}"))?;
+            let _producer: rdkafka::producer::BaseProducer = config.client_config().create()?;
+        }
+        Ok(())
+    }
 }
