@@ -42,7 +42,7 @@ const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::f
 pub(crate) struct Group {
     raft: Raft<TypeConfig, StateMachine>,
     replica: Arc<Replica>,
-    log: LogStore,
+    pub(super) log: LogStore,
     identity: Identity,
     propose_within: Duration,
     /// None once shut down.

@@ -201,7 +201,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut memory = self.shared.memory();
             memory.unflushed.split_off(&from);
-            memory.last = last.max(memory.purged);
+            if memory.last.is_some_and(|end| end.index >= from) {
+                memory.last = last.max(memory.purged);
+            }
         }
         self.write(|done| Write::Truncate(from, done)).await
     }
