@@ -104,7 +104,7 @@ impl Machine {
             "show" => self.show(),
             "plan" => self.plan(),
             "drain" => {
-                self.state.members.get_mut(&words.bare[1].parse().unwrap()).unwrap().state = MemberState::Draining
+                self.state.members.get_mut(&words.bare[1].parse().unwrap()).unwrap().state = MemberState::Draining;
             }
             _ => {
                 let command = command(&words);

@@ -77,7 +77,7 @@ fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
         3 | 4 => ApplyPipeline { spec: spec(name, a, b) }.into(),
         5 => PausePipeline { name }.into(),
         6 => ResumePipeline { name }.into(),
-        7 => DeletePipeline { name, discard: a % 3 == 0 }.into(),
+        7 => DeletePipeline { name, discard: a.is_multiple_of(3) }.into(),
         8 | 9 => AssignShards { assignments: assignments(state, who, a) }.into(),
         _ => checkpoints(state, who, a, b),
     }
@@ -122,7 +122,7 @@ fn checkpoints(state: &State, who: u8, a: u8, b: u8) -> Kind {
 fn checkpoint(state: &State, id: &ShardId, shard: &Shard, a: u8, b: u8) -> Checkpoint {
     let newest = state.pipelines[&id.pipeline].revision.0;
     let revision = Revision(newest.saturating_sub(u64::from(b % 3)).max(1));
-    let session = (a % 3 > 0).then(|| Session { revision, filters: vec![format!("{b}/#")] });
+    let session = (!a.is_multiple_of(3)).then(|| Session { revision, filters: vec![format!("{b}/#")] });
     let at = TopicPartition { topic: "t".to_owned(), partition: i32::from(b % 4) };
     Checkpoint {
         epoch: Epoch(shard.epoch.0 - u64::from(b > 240)),
@@ -131,10 +131,10 @@ fn checkpoint(state: &State, id: &ShardId, shard: &Shard, a: u8, b: u8) -> Check
         next_offsets: [(at, Offset(i64::from(a)))].into(),
         session,
         status: TaskStatus {
-            state: if b % 2 == 0 { TaskState::Retired } else { TaskState::Running },
+            state: if b.is_multiple_of(2) { TaskState::Retired } else { TaskState::Running },
             message: String::new(),
         },
-        released: a % 4 == 0,
+        released: a.is_multiple_of(4),
         oldest_unacked_ms: 0,
     }
 }

@@ -87,6 +87,12 @@ impl LogStore {
         self.write(Write::Close).await
     }
 
+    /// Whether nothing was ever written: neither an entry nor a vote.
+    pub(super) fn is_empty(&self) -> bool {
+        let memory = self.shared.memory();
+        memory.last.is_none() && memory.vote.is_none()
+    }
+
     /// Queues a write and waits until it is on disk.
     async fn write(&self, write: impl FnOnce(log_writer::Done) -> Write) -> io::Result<()> {
         let (done, answer) = oneshot::channel();

@@ -1,11 +1,11 @@
-//! A voter whose disk fails it stops, and says so.
+//! A voter whose disk fails it stops, or does not start, and says so.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::{
-    Config, ProposeError,
+    Config, DataDirError, ProposeError, StartError,
     machine::{Command, InitCluster},
     model::UnixMs,
     raft::Group,
@@ -26,4 +26,14 @@ async fn a_log_that_cannot_be_written_stops_the_voter() {
     assert!(matches!(error, ProposeError::Stopped(_)), "{error}");
     let why = timeout(Duration::from_secs(5), group.failed()).await.unwrap();
     assert!(why.contains("the log is closed"), "{why}");
+}
+
+#[tokio::test]
+async fn a_voter_that_has_lost_its_log_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::new(dir.path(), "n1".parse().unwrap());
+    Group::open(&config).await.unwrap().shutdown().await.unwrap();
+    std::fs::remove_file(dir.path().join("log.redb")).unwrap();
+    let error = Group::open(&config).await.unwrap_err();
+    assert!(matches!(error, StartError::DataDir(DataDirError::LogLost(_))), "{error}");
 }
