@@ -8,6 +8,9 @@ pub mod machine;
 pub mod model;
 pub mod plan;
 mod raft;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod script;
 pub mod service;
 mod wire;
 

@@ -11,6 +11,9 @@ mod init_cluster;
 pub mod invariants;
 mod outcome;
 mod pause_pipeline;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod random;
 mod record_checkpoints;
 mod register_member;
 mod removal;

@@ -40,7 +40,7 @@ pub struct Ledger {
     pub returned: u64,
     /// Handed to Kafka, not yet delivered.
     pub in_flight: u64,
-    /// Acknowledged to MQTT (QoS 1 and 2).
+    /// Acknowledged to MQTT (`QoS` 1 and 2).
     pub acked: u64,
     /// Received with the DUP flag. Also in `received`.
     pub redelivered: u64,

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    identity::{DataDir, Identity},
+    identity::{DataDir, DataDirError, Identity},
     log_store::LogStore,
     network::Alone,
     snapshots::Snapshots,
@@ -42,7 +42,7 @@ const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::f
 pub(crate) struct Group {
     raft: Raft<TypeConfig, StateMachine>,
     replica: Arc<Replica>,
-    log: LogStore,
+    pub(super) log: LogStore,
     identity: Identity,
     propose_within: Duration,
     /// None once shut down.
@@ -63,25 +63,31 @@ impl Group {
     /// Opens the voter in the data directory, and founds the group if the directory is empty.
     pub(crate) async fn open(config: &Config) -> Result<Self, StartError> {
         let dir = config.data_dir.clone();
-        let dir = blocking(move || DataDir::open(&dir)).await??;
+        let mut dir = blocking(move || DataDir::open(&dir)).await??;
         let identity = dir.identity.clone();
         let (log_path, snapshots_path) = (config.data_dir.join("log.redb"), config.data_dir.join("snapshots"));
         let log = blocking(move || LogStore::open(&log_path)).await??;
+        if dir.is_founded && log.is_empty() {
+            return Err(DataDirError::LogLost(config.data_dir.clone()).into());
+        }
         let snapshots = blocking(move || Snapshots::open(snapshots_path)).await??;
         let machine = StateMachine::new(snapshots);
         let replica = machine.replica();
         let raft_config =
             Arc::new(raft_config(config).validate().map_err(|error| StartError::Timings(error.to_string()))?);
-        let raft = Raft::new(identity.raft_id.0, raft_config, Alone, log.clone(), machine).await.map_err(stopped)?;
+        let raft = Raft::new(identity.raft_id.0, raft_config, Alone, log.clone(), machine)
+            .await
+            .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
         let node = RaftNode { name: config.node.to_string(), address: config.address.clone() };
         match raft.initialize(BTreeMap::from([(identity.raft_id.0, node)])).await {
             Ok(()) => {
-                tracing::info!(cluster_id = %identity.cluster_id, raft_id = %identity.raft_id, "founded a cluster")
+                tracing::info!(cluster_id = %identity.cluster_id, raft_id = %identity.raft_id, "founded a cluster");
             }
             // The usual case: it was founded when this directory was new.
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
             Err(error) => return Err(StartError::Raft(error.to_string())),
         }
+        let dir = blocking(move || dir.set_founded().map(|()| dir)).await??;
         let propose_within = config.propose_within;
         Ok(Self { raft, replica, log, identity, propose_within, dir: Mutex::new(Some(dir)) })
     }
@@ -198,8 +204,4 @@ fn raft_config(config: &Config) -> openraft::Config {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| StartError::Raft(error.to_string()))
-}
-
-fn stopped(fatal: Fatal<TypeConfig>) -> StartError {
-    StartError::Raft(fatal.to_string())
 }

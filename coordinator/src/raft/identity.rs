@@ -34,6 +34,11 @@ pub enum DataDirError {
     /// The identity file cannot be read.
     #[error("{0} is damaged: restore it from a backup, or start with an empty data directory as a new node")]
     Damaged(PathBuf),
+    /// The log is gone. Going on would vote twice under one Raft id, and lose what was committed.
+    #[error(
+        "data directory {0} has lost its log: restore it from a backup, or start with an empty directory as a new node"
+    )]
+    LogLost(PathBuf),
     /// Written by another version.
     #[error(
         "data directory {dir} has format {found}, this version of sluice knows format {FORMAT}: use the version that wrote it"
@@ -58,6 +63,9 @@ pub enum DataDirError {
 #[derive(Debug)]
 pub(crate) struct DataDir {
     pub(crate) identity: Identity,
+    /// Whether Raft was started here once, so that there must be a log.
+    pub(crate) is_founded: bool,
+    path: PathBuf,
     _lock: File,
 }
 
@@ -73,19 +81,28 @@ impl DataDir {
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         let path = dir.join(FILE);
-        let identity = match fs::read_to_string(&path) {
+        let (identity, is_founded) = match fs::read_to_string(&path) {
             Ok(text) => parse(&text, dir)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if !is_empty(dir).map_err(io)? {
                     return Err(DataDirError::Foreign(dir.to_owned()));
                 }
                 let identity = draw();
-                write_whole(&path, &[render(&identity).as_bytes()]).map_err(io)?;
-                identity
+                write_whole(&path, &[render(&identity, false).as_bytes()]).map_err(io)?;
+                (identity, false)
             }
             Err(error) => return Err(io(error)),
         };
-        Ok(Self { identity, _lock: lock })
+        Ok(Self { identity, is_founded, path, _lock: lock })
+    }
+
+    /// Remembers that Raft was started here.
+    pub(crate) fn set_founded(&mut self) -> io::Result<()> {
+        if !self.is_founded {
+            write_whole(&self.path, &[render(&self.identity, true).as_bytes()])?;
+            self.is_founded = true;
+        }
+        Ok(())
     }
 }
 
@@ -110,21 +127,22 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-fn render(Identity { cluster_id, raft_id }: &Identity) -> String {
-    format!("sluice-format {FORMAT}\ncluster-id {cluster_id}\nraft-id {raft_id}\n")
+fn render(Identity { cluster_id, raft_id }: &Identity, is_founded: bool) -> String {
+    format!("sluice-format {FORMAT}\ncluster-id {cluster_id}\nraft-id {raft_id}\nfounded {is_founded}\n")
 }
 
-fn parse(text: &str, dir: &Path) -> Result<Identity, DataDirError> {
+fn parse(text: &str, dir: &Path) -> Result<(Identity, bool), DataDirError> {
     let damaged = || DataDirError::Damaged(dir.join(FILE));
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).ok_or_else(damaged);
     let found = value("sluice-format")?.parse().map_err(|_| damaged())?;
     if found != FORMAT {
         return Err(DataDirError::Format { dir: dir.to_owned(), found });
     }
-    Ok(Identity {
+    let identity = Identity {
         cluster_id: value("cluster-id")?.parse().map_err(|_| damaged())?,
         raft_id: RaftId(value("raft-id")?.parse().map_err(|_| damaged())?),
-    })
+    };
+    Ok((identity, value("founded")?.parse().map_err(|_| damaged())?))
 }
 
 #[cfg(test)]
@@ -152,6 +170,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("log.redb"), b"x").unwrap();
         assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Foreign(_))));
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_read() {
+        let text = "sluice-format 1\ncluster-id 00ff\nraft-id 18446744073709551615\nfounded true\n";
+        let (identity, is_founded) = parse(text, Path::new("")).unwrap();
+        assert_eq!((identity.cluster_id.as_str(), identity.raft_id, is_founded), ("00ff", RaftId(u64::MAX), true));
+        assert_eq!(render(&identity, true), text);
     }
 
     #[test]

@@ -87,6 +87,12 @@ impl LogStore {
         self.write(Write::Close).await
     }
 
+    /// Whether nothing was ever written: neither an entry nor a vote.
+    pub(super) fn is_empty(&self) -> bool {
+        let memory = self.shared.memory();
+        memory.last.is_none() && memory.vote.is_none()
+    }
+
     /// Queues a write and waits until it is on disk.
     async fn write(&self, write: impl FnOnce(log_writer::Done) -> Write) -> io::Result<()> {
         let (done, answer) = oneshot::channel();
@@ -201,7 +207,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut memory = self.shared.memory();
             memory.unflushed.split_off(&from);
-            memory.last = last.max(memory.purged);
+            if memory.last.is_some_and(|end| end.index >= from) {
+                memory.last = last.max(memory.purged);
+            }
         }
         self.write(|done| Write::Truncate(from, done)).await
     }

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
     thread,
 };
@@ -56,18 +57,30 @@ fn run(shared: &Shared, mut queue: mpsc::Receiver<Write>) {
         }
         is_closing = batch.iter().any(|write| matches!(write, Write::Close(_)));
         if failed.is_none() {
-            failed = commit(shared, &batch).err().map(|error| error.to_string());
+            failed = try_commit(shared, &batch).err().map(|error| error.to_string());
         }
         if failed.is_none() {
             forget(shared, &batch);
         }
         if is_closing {
             *shared.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+            queue.close();
         }
         for write in batch {
             write.done(failed.as_deref());
         }
     }
+    // Raft waits for ever for a write that is never answered.
+    let closed = closed().to_string();
+    while let Some(late) = queue.blocking_recv() {
+        late.done(Some(failed.as_deref().unwrap_or(&closed)));
+    }
+}
+
+/// As `commit`; a panic of the store is a failure like any other, for the same reason.
+fn try_commit(shared: &Shared, batch: &[Write]) -> io::Result<()> {
+    let committed = catch_unwind(AssertUnwindSafe(|| commit(shared, batch)));
+    committed.unwrap_or_else(|_| Err(io::Error::other("the log store panicked")))
 }
 
 /// Writes a batch in one transaction.

@@ -10,6 +10,9 @@ mod log_writer;
 mod network;
 mod snapshots;
 mod state_machine;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
 mod types;
 
 pub(crate) use group::Group;

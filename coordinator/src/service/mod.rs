@@ -22,7 +22,7 @@ pub use pipelines::Pipelines;
 
 use crate::{
     Coordinator,
-    model::{PipelineName, PipelineSpec, State},
+    model::{InvalidName, PipelineName, PipelineSpec, State},
 };
 
 /// Checks a manifest, which the coordinator itself does not understand.
@@ -55,7 +55,7 @@ pub fn cluster_service(coordinator: Coordinator) -> ClusterServiceServer<Cluster
 }
 
 fn name(name: &str) -> Result<PipelineName, Status> {
-    name.parse().map_err(status::invalid)
+    name.parse().map_err(|error: InvalidName| status::invalid(error.to_string()))
 }
 
 /// The pipeline that a list is restricted to; empty: none. One that does not exist is an error, lest a typing error look like

@@ -8,8 +8,8 @@ use crate::{
     model::{Pipeline, PipelineName},
 };
 
-pub(super) fn invalid(error: impl ToString) -> Status {
-    Status::invalid_argument(error.to_string())
+pub(super) fn invalid(message: impl Into<String>) -> Status {
+    Status::invalid_argument(message)
 }
 
 pub(super) fn no_pipeline(name: &PipelineName) -> Status {

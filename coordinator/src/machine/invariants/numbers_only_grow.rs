@@ -16,17 +16,19 @@ pub fn numbers_only_grow(before: &State, after: &State) -> Result<(), Broken> {
     }
     for (id, new) in &after.shards {
         match before.shards.get(id) {
-            Some(old) => ensure(moved_rightly(old, new), || format!("shard {id}: epoch and owner disagree"))?,
-            None => {
-                ensure(new.epoch == before.epoch_floor && new.owner.is_none(), || format!("shard {id} is not new"))?
-            }
-        }
+            Some(old) => ensure(moved_rightly(old, new), || format!("shard {id}: epoch and owner disagree")),
+            None => ensure(is_new(new, before), || format!("shard {id} is older than it is")),
+        }?;
     }
     for (id, old) in &before.shards {
         let remembered = after.shards.contains_key(id) || after.epoch_floor >= old.epoch;
         ensure(remembered, || format!("shard {id} went and its epoch could come again"))?;
     }
     Ok(())
+}
+
+fn is_new(shard: &Shard, before: &State) -> bool {
+    shard.epoch == before.epoch_floor && shard.owner.is_none()
 }
 
 fn moved_rightly(old: &Shard, new: &Shard) -> bool {

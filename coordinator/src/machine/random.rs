@@ -1,0 +1,140 @@
+//! Any sequence of commands keeps the invariants, comes out the same on two voters, and survives being stored.
+//!
+//! Commands are drawn as numbers and made against the state they meet, so that most of them mean something.
+
+use proptest::{collection::vec, prelude::*};
+use prost::Message as _;
+use sluice_proto::state::v1 as pb;
+
+use super::{
+    ApplyPipeline, AssignShards, Command, DeletePipeline, InitCluster, Kind, Outcome, PausePipeline, RecordCheckpoints,
+    RegisterMember, ResumePipeline, ShardAssignment, apply, invariants,
+};
+use crate::{
+    model::{
+        Checkpoint, Epoch, Generation, Ledger, Offset, Owner, PipelineName, PipelineSpec, RaftId, Revision, Session,
+        Shard, ShardId, SourceIdentity, State, TaskState, TaskStatus, TopicPartition, UnixMs,
+    },
+    plan::plan,
+};
+
+/// What to do, to whom, and two numbers more.
+type Draw = (u8, u8, u8, u8);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn invariants_hold_and_voters_agree(draws in vec(any::<Draw>(), 0..80), stored_at in 0..80_usize) {
+        let (mut here, mut there) = (State::default(), State::default());
+        for (at, draw) in draws.into_iter().enumerate() {
+            let command = Command { proposed_at: UnixMs(at as u64), kind: kind(&here, draw) };
+            let sent = pb::Command::from(&command).encode_to_vec();
+            let received = Command::try_from(pb::Command::decode(sent.as_slice())?)?;
+            prop_assert_eq!(&received, &command);
+            if at == stored_at {
+                there = State::try_from(pb::State::decode(bytes(&there).as_slice())?)?;
+            }
+            let before = here.clone();
+            let outcome = apply(&mut here, command);
+            prop_assert_eq!(&outcome, &apply(&mut there, received));
+            prop_assert_eq!(bytes(&here), bytes(&there));
+            invariants::check(&here)?;
+            invariants::numbers_only_grow(&before, &here)?;
+            if matches!(outcome, Outcome::Refused(_)) {
+                prop_assert_eq!(before, here.clone(), "a refusal changed the state");
+            }
+        }
+        settles(here)?;
+    }
+}
+
+/// The planner's commands are all accepted, and then it has nothing more to say.
+fn settles(mut state: State) -> Result<(), TestCaseError> {
+    for command in plan(&state, UnixMs(0)) {
+        let outcome = apply(&mut state, command);
+        prop_assert!(matches!(outcome, Outcome::Assigned { .. }), "{outcome:?}");
+        invariants::check(&state)?;
+    }
+    prop_assert_eq!(plan(&state, UnixMs(0)), vec![]);
+    Ok(())
+}
+
+fn bytes(state: &State) -> Vec<u8> {
+    pb::State::from(state).encode_to_vec()
+}
+
+fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
+    let name = pipeline(who);
+    match what % 12 {
+        0 => InitCluster { cluster_id: "c1".parse().unwrap() }.into(),
+        1 | 2 => RegisterMember {
+            name: format!("n{}", who % 3).parse().unwrap(),
+            raft_id: RaftId(u64::from(who % 3 + a % 2)),
+            address: String::new(),
+        }
+        .into(),
+        3 | 4 => ApplyPipeline { spec: spec(name, a, b) }.into(),
+        5 => PausePipeline { name }.into(),
+        6 => ResumePipeline { name }.into(),
+        7 => DeletePipeline { name, discard: a.is_multiple_of(3) }.into(),
+        8 | 9 => AssignShards { assignments: assignments(state, who, a) }.into(),
+        _ => checkpoints(state, who, a, b),
+    }
+}
+
+fn pipeline(who: u8) -> PipelineName {
+    ["readings", "alarms"][usize::from(who % 2)].parse().unwrap()
+}
+
+fn spec(name: PipelineName, a: u8, b: u8) -> PipelineSpec {
+    let source = SourceIdentity {
+        servers: vec![format!("mqtt://{}", b % 3)],
+        share_group: None,
+        client_id_prefix: "x".to_owned(),
+    };
+    let shards = u32::from(a % 4 + 1).try_into().unwrap();
+    PipelineSpec { name, shards, source, filters: vec!["x/#".to_owned()], manifest: String::new() }
+}
+
+/// Mostly of what there is, to whom there is.
+fn assignments(state: &State, who: u8, a: u8) -> Vec<ShardAssignment> {
+    let members = state.members.iter().map(|(node, m)| Owner { node: node.clone(), generation: m.generation });
+    let Some(owner) = members.cycle().nth(usize::from(who % 8)) else { return Vec::new() };
+    let shards = state.shards.keys().skip(usize::from(a % 4)).take(2);
+    shards.map(|shard| ShardAssignment { shard: shard.clone(), owner: owner.clone() }).collect()
+}
+
+/// Mostly of an owner about its shard, now and then a stale one.
+fn checkpoints(state: &State, who: u8, a: u8, b: u8) -> Kind {
+    let owned = state.shards.iter().filter_map(|(id, shard)| Some((id, shard, shard.owner.clone()?)));
+    let Some((id, shard, mut node)) = owned.cycle().nth(usize::from(who % 8)) else {
+        let node = Owner { node: "n0".parse().unwrap(), generation: Generation(1) };
+        return RecordCheckpoints { node, checkpoints: Vec::new() }.into();
+    };
+    if who > 240 {
+        node.generation = Generation(node.generation.0 - 1);
+    }
+    let checkpoints = vec![(id.clone(), checkpoint(state, id, shard, a, b))];
+    RecordCheckpoints { node, checkpoints }.into()
+}
+
+fn checkpoint(state: &State, id: &ShardId, shard: &Shard, a: u8, b: u8) -> Checkpoint {
+    let newest = state.pipelines[&id.pipeline].revision.0;
+    let revision = Revision(newest.saturating_sub(u64::from(b % 3)).max(1));
+    let session = (!a.is_multiple_of(3)).then(|| Session { revision, filters: vec![format!("{b}/#")] });
+    let at = TopicPartition { topic: "t".to_owned(), partition: i32::from(b % 4) };
+    Checkpoint {
+        epoch: Epoch(shard.epoch.0 - u64::from(b > 240)),
+        taken_at: UnixMs(u64::from(a)),
+        ledger: Ledger { received: u64::from(a), delivered: u64::from(b), ..Ledger::default() },
+        next_offsets: [(at, Offset(i64::from(a)))].into(),
+        session,
+        status: TaskStatus {
+            state: if b.is_multiple_of(2) { TaskState::Retired } else { TaskState::Running },
+            message: String::new(),
+        },
+        released: a.is_multiple_of(4),
+        oldest_unacked_ms: 0,
+    }
+}
