@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use tempfile::TempDir;
 
-use crate::{environment, eventually, ports, process::Process};
+use crate::{environment, ports, process::Process};
 
 /// Kafka's heap. With it a broker stays below 1 GiB, and carries what a test machine can publish.
 const HEAP: &str = "-Xmx512m";
@@ -73,8 +73,7 @@ impl Kafka {
             .set("log_level", "0")
             .set("reconnect.backoff.max.ms", "500")
             .create()?;
-        eventually("Kafka serves", || {
-            process.check_running()?;
+        process.wait_for("Kafka serves", || {
             let metadata = client.fetch_metadata(None, Duration::from_secs(2))?;
             ensure!(!metadata.brokers().is_empty(), "no broker is registered");
             Ok(())

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, net::TcpStream, path::PathBuf, process::Command, 
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use crate::{environment, eventually, ports, process::Process};
+use crate::{environment, ports, process::Process};
 
 /// How a broker is set up. Queues are never bounded: a bounded queue drops readings, which is the broker's doing.
 #[derive(Debug, Clone, Default)]
@@ -57,8 +57,7 @@ impl Mosquitto {
         let mut command = Command::new(environment::mosquitto()?);
         command.arg("-c").arg(self.dir.path().join("mosquitto.conf"));
         let mut process = Process::start("mosquitto", command, &self.dir.path().join("log"))?;
-        eventually("mosquitto takes connections", || {
-            process.check_running()?;
+        process.wait_for("mosquitto takes connections", || {
             TcpStream::connect(("127.0.0.1", self.port)).context("connecting")
         })?;
         self.process = Some(process);

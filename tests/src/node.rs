@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{admin::Admin, environment, eventually, ports, process::Process};
+use crate::{admin::Admin, environment, ports, process::Process};
 
 /// A clean stop takes at most its drain deadline (10 s unless told otherwise) and some.
 const STOP: Duration = Duration::from_secs(30);
@@ -77,9 +77,9 @@ impl Node {
     /// It does not become ready.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
         let mut process = Process::start("sluice", self.command()?, &self.dir.path().join("log"))?;
-        let ready = eventually("the node is ready", || {
-            process.check_running()?;
-            let (status, body) = get(self.http_port, "/readyz")?;
+        let port = self.http_port;
+        let ready = process.wait_for("the node is ready", || {
+            let (status, body) = get(port, "/readyz")?;
             ensure!(status == 200, "/readyz says {status}: {body}");
             Ok(())
         });

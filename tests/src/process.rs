@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::{eventually::within, watchdog};
+use crate::{
+    eventually::{PATIENCE, within},
+    watchdog,
+};
 
 /// Lines of a log that a failed test shows.
 const TAIL_LINES: usize = 60;
@@ -113,6 +116,18 @@ impl Process {
             watchdog::forget(self.pid())?;
         }
         Ok(status)
+    }
+
+    /// Waits until `check` succeeds; fails at once when the process ends.
+    ///
+    /// # Errors
+    /// It has ended, or `check` did not succeed in time.
+    pub fn wait_for<T>(&mut self, what: &str, mut check: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        // What cannot change any more is no reason to wait: the inner result ends the waiting either way.
+        within(PATIENCE, what, || match self.check_running() {
+            Ok(()) => check().map(Ok),
+            Err(ended) => Ok(Err(ended)),
+        })?
     }
 
     /// Fails, with the end of the log, if it has ended.

@@ -101,7 +101,7 @@ fn what_is_wrong_around_a_node_is_shown_in_the_status_of_its_shard() -> anyhow::
     let table: [(&str, String, Vec<String>, &str); 4] = [
         ("missing secret file", mqtt.url(), login(&missing), "missing"),
         ("unreadable CA", "mqtts://127.0.0.1:1".into(), vec![format!("ca_file: {}", ca.display())], "ca.pem"),
-        ("wrong password", mqtt.url(), login(&wrong), "assword"),
+        ("wrong password", mqtt.url(), login(&wrong), "refused the connection"),
         ("nobody listens", "mqtt://127.0.0.1:1".into(), vec![], "127.0.0.1:1"),
     ];
     for (what, server, source, part) in table {

@@ -17,7 +17,7 @@ const PURE: [&str; 9] = [
     "node/src/pipeline/mapping",
     "node/src/pipeline/tracker.rs",
     "node/src/pipeline/source/session",
-    "node/src/task/life.rs",
+    "node/src/task/lifecycle.rs",
     "loadtest/src/oracle.rs",
     "loadtest/src/plan.rs",
 ];
