@@ -25,7 +25,7 @@ fn checkpoint(coordinator: &Coordinator, index: u32, epoch: u64) -> RecordCheckp
         taken_at: UnixMs(now().0 - 500),
         ledger: Ledger { received: 10, delivered: 7, in_flight: 2, ..Ledger::default() },
         next_offsets: [(TopicPartition { topic: "t".to_owned(), partition: 3 }, Offset(42))].into(),
-        session: Some(Session { revision: Revision(1), filters: vec!["x/#".to_owned()] }),
+        session: Some(Session { revision: Revision(1), filters: vec!["x/#".to_owned()], is_open: true }),
         status: TaskStatus { state: TaskState::Running, message: "all is well".to_owned() },
         released: false,
         oldest_unacked_ms: 0,

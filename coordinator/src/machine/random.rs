@@ -122,7 +122,7 @@ fn checkpoints(state: &State, who: u8, a: u8, b: u8) -> Kind {
 fn checkpoint(state: &State, id: &ShardId, shard: &Shard, a: u8, b: u8) -> Checkpoint {
     let newest = state.pipelines[&id.pipeline].revision.0;
     let revision = Revision(newest.saturating_sub(u64::from(b % 3)).max(1));
-    let session = (!a.is_multiple_of(3)).then(|| Session { revision, filters: vec![format!("{b}/#")] });
+    let session = (!a.is_multiple_of(3)).then(|| Session { revision, filters: vec![format!("{b}/#")], is_open: true });
     let at = TopicPartition { topic: "t".to_owned(), partition: i32::from(b % 4) };
     Checkpoint {
         epoch: Epoch(shard.epoch.0 - u64::from(b > 240)),

@@ -5,15 +5,15 @@ use super::{
     output::{self, write_line},
 };
 use crate::{
-    demo::{self, Args, Node, Surroundings},
+    demo::{self, Args},
     telemetry::logs,
 };
 
 /// What the demo logs unless told otherwise: its own lines say how it goes.
 const LOG: &str = "warn";
 
-/// Runs the demo around the node that `start` gives.
-pub fn run<N: Node>(args: &Args, start: impl AsyncFnOnce(Surroundings) -> anyhow::Result<N>) -> Result<(), Failure> {
+/// Runs the demo.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if !args.is_live() {
         let filter = std::env::var("SLUICE_LOG_FILTER").unwrap_or_else(|_| LOG.to_owned());
         logs::init(logs::Format::Text, &filter).map_err(|error| Failure::usage(error.to_string()))?;
@@ -23,7 +23,7 @@ pub fn run<N: Node>(args: &Args, start: impl AsyncFnOnce(Surroundings) -> anyhow
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let report = runtime
-        .block_on(demo::run(args, start))
+        .block_on(demo::run(args))
         .map_err(|error| Failure::failed(format!("the demo failed: {error:#}")))?;
     match args.output() {
         Output::Table => write_line(&output::table(&["RESULT", "VALUE"], report.rows()))?,

@@ -4,7 +4,7 @@
 
 mod checkpoints;
 mod client;
-pub mod demo;
+mod demo;
 mod error;
 mod output;
 mod pipelines;
@@ -28,6 +28,7 @@ pub use self::{
 #[command(after_help = "\
 Examples:
   sluice serve --config node.yaml           run a node
+  sluice demo                               watch readings travel; nothing to install
   sluice config check --config node.yaml    check everything, start nothing
   sluice status                             who answers, who leads, who is a member
   sluice pipelines apply -f readings.yaml   create or change a pipeline
@@ -44,6 +45,8 @@ pub struct Cli {
 enum Command {
     /// Run a node
     Serve(Box<serve::Args>),
+    /// Watch readings travel from simulated sensors to Kafka; needs nothing else
+    Demo(crate::demo::Args),
     /// Check configuration without starting anything
     #[command(subcommand)]
     Config(serve::ConfigCommand),
@@ -87,6 +90,7 @@ pub fn run() -> ExitCode {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Config(command) => serve::check(&command),
         Command::Status(args) => block_on(status::run(args)),
         Command::Pipelines(command) => block_on(pipelines::run(command)),

@@ -9,7 +9,7 @@ use anyhow::bail;
 use tokio::time::{interval, timeout};
 
 use super::{
-    Args, Node,
+    Args,
     broker::Broker,
     interrupt::Interrupt,
     kafka::Kafka,
@@ -19,6 +19,7 @@ use super::{
     tally::Tally,
     witness::Witness,
 };
+use crate::app::Node;
 
 /// How long the node may take to connect all its shards.
 const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(20);
@@ -28,11 +29,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_millis(100);
 
 /// Runs it. What is left to do is stop the node and read Kafka to its end.
-pub(super) async fn run<N: Node>(
+pub(super) async fn run(
     args: &Args,
     broker: &Broker,
     kafka: &Kafka,
-    node: &N,
+    node: &Node,
     interrupt: &mut Interrupt,
 ) -> anyhow::Result<(Arc<Mutex<Tally>>, Witness)> {
     subscribed(args.shards, broker, node, interrupt).await?;
@@ -48,7 +49,7 @@ pub(super) async fn run<N: Node>(
     };
     let sensors = Sensors::start(sensors).await?;
     let mut progress = Progress::new(args.is_live(), args.duration)?;
-    let snapshot = || Snapshot::take(&mut lock(&tally), &node.registry(), start.elapsed());
+    let snapshot = || Snapshot::take(&mut lock(&tally), node.registry(), start.elapsed());
     let sensors = publish(sensors, args.duration, &mut progress, interrupt, snapshot).await?;
     progress.say("the sensors stop; waiting for what is on its way");
     sensors.stop().await?;
@@ -57,7 +58,7 @@ pub(super) async fn run<N: Node>(
 }
 
 /// Waits until the node has connected all its shards.
-async fn subscribed<N: Node>(shards: u32, broker: &Broker, node: &N, interrupt: &mut Interrupt) -> anyhow::Result<()> {
+async fn subscribed(shards: u32, broker: &Broker, node: &Node, interrupt: &mut Interrupt) -> anyhow::Result<()> {
     let all = tokio::select! {
         all = timeout(SUBSCRIBE_DEADLINE, broker.subscribed(usize::try_from(shards)?)) => all,
         () = interrupt.next() => bail!("interrupted before the node was ready"),

@@ -19,36 +19,22 @@ mod tally;
 mod view;
 mod witness;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path, thread};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 pub use self::{args::Args, report::Report};
 use self::{broker::Broker, interrupt::Interrupt, kafka::Kafka};
-use crate::registry::Registry;
+use crate::{
+    app,
+    config::{self, Host, Overrides},
+};
 
-/// What a node needs in order to take part.
-#[derive(Debug, Clone)]
-pub struct Surroundings {
-    /// An empty directory for what the node remembers; removed at the end.
-    pub data_dir: PathBuf,
-    /// The pipeline to run, a YAML manifest.
-    pub manifest: String,
-}
-
-/// A node that runs the demo's pipeline.
-pub trait Node {
-    /// Its tasks.
-    fn registry(&self) -> Arc<Registry>;
-    /// Stops gracefully: delivers what is in flight, then returns.
-    fn stop(self) -> impl Future<Output = anyhow::Result<()>>;
-}
-
-/// Runs the demo around the node that `start` gives.
-pub async fn run<N: Node>(
-    args: &Args,
-    start: impl AsyncFnOnce(Surroundings) -> anyhow::Result<N>,
-) -> anyhow::Result<Report> {
+/// Runs the demo from the start of its servers to the last reading.
+///
+/// # Errors
+/// A part of it does not start or stop, or the node fails.
+pub async fn run(args: &Args) -> anyhow::Result<Report> {
     let mut interrupt = Interrupt::listen().context("signals cannot be handled")?;
     let data = tempfile::Builder::new().prefix("sluice-demo-").tempdir().context("no temporary directory")?;
     let broker = Broker::start().await?;
@@ -58,14 +44,12 @@ pub async fn run<N: Node>(
         broker.address(),
         kafka.bootstrap_servers()
     );
-    let surroundings =
-        Surroundings { data_dir: data.path().to_owned(), manifest: manifest(args.shards, &broker, &kafka) };
-    let node = start(surroundings).await?;
+    let node = start_node(data.path(), &manifest(args.shards, &broker, &kafka)).await?;
     let driven = course::run(args, &broker, &kafka, &node, &mut interrupt).await;
-    let stopped = node.stop().await.context("the node did not stop cleanly");
+    let is_clean = node.stop().await;
     let report = match driven {
         Ok((tally, witness)) => {
-            stopped?;
+            ensure!(is_clean, "the node did not stop cleanly");
             // Only now nothing writes any more: what is in Kafka is all that ever will be.
             witness.finish().await?;
             Ok(Report::of(&course::lock(&tally)))
@@ -76,6 +60,25 @@ pub async fn run<N: Node>(
     drop(kafka);
     data.close().context("the demo's temporary directory could not be removed")?;
     report
+}
+
+/// A node as `sluice serve` starts it, with its disk and its pipeline beneath `dir`.
+async fn start_node(dir: &Path, manifest: &str) -> anyhow::Result<app::Node> {
+    let (data, pipelines) = (dir.join("data"), dir.join("pipelines"));
+    fs::create_dir(&pipelines)?;
+    fs::write(pipelines.join("demo.yaml"), manifest)?;
+    let flags = Overrides {
+        name: Some("demo".to_owned()),
+        cluster: Some("demo".to_owned()),
+        data_dir: Some(data.display().to_string()),
+        pipelines_dir: Some(pipelines.display().to_string()),
+        admin_listen: Some("127.0.0.1:0".to_owned()),
+        http_listen: Some("127.0.0.1:0".to_owned()),
+        ..Overrides::default()
+    };
+    let host = Host { name: None, cores: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN) };
+    let config = config::Node::load(None, &BTreeMap::new(), &flags, &host)?;
+    Ok(app::Node::start(config).await?)
 }
 
 fn manifest(shards: u32, broker: &Broker, kafka: &Kafka) -> String {
