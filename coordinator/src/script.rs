@@ -219,7 +219,11 @@ fn checkpoint(words: &Words<'_>) -> Checkpoint {
         taken_at: UnixMs(0),
         ledger: Ledger { received: delivered, delivered, ..Ledger::default() },
         next_offsets: BTreeMap::new(),
-        session: (session > 0).then(|| Session { revision: Revision(session), filters: vec!["x/#".to_owned()], is_open: true }),
+        session: (session > 0).then(|| Session {
+            revision: Revision(session),
+            filters: vec!["x/#".to_owned()],
+            is_open: true,
+        }),
         status: TaskStatus { state, message: String::new() },
         released: words.has("released"),
         oldest_unacked_ms: 0,

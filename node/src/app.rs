@@ -81,6 +81,8 @@ pub struct Node {
 
 impl Node {
     /// Starts a node. `config` has been checked; pipelines in its directory are checked here, before anything starts.
+    /// What only one pipeline needs on this node, a secret or a CA file, is looked for when its tasks start: one pipeline's missing
+    /// file must not keep the others from running.
     ///
     /// # Errors
     /// What could not be started, and why.
@@ -89,10 +91,6 @@ impl Node {
             Some(dir) => config::manifests::load_dir(dir)?,
             None => Vec::new(),
         };
-        // What this node could not run is told before anything starts: secrets, CA files.
-        for manifest in &manifests {
-            manifest.resolve(&config.secret_roots)?;
-        }
         let admin = listen("admin_listen", config.admin_listen).await?;
         let http = listen("http_listen", config.http_listen).await?;
         let admin_address = admin.local_addr()?;
@@ -102,7 +100,8 @@ impl Node {
             Checkpointer::new(coordinator.clone(), Arc::clone(&registry), config.checkpoint_interval);
         let checkpoints = tokio::spawn(checkpoints.run());
         apply_all(&coordinator, &config.cluster, &manifests).await?;
-        let supervisor = Supervisor::start(supervision(&config), coordinator.clone(), Arc::clone(&registry), checkpointer)?;
+        let supervisor =
+            Supervisor::start(supervision(&config), coordinator.clone(), Arc::clone(&registry), checkpointer)?;
         let (is_stopping, stop) = watch::channel(false);
         let supervisor = tokio::spawn(supervisor.run(stop.clone()));
         let (stop_admin, admin_stopped) = oneshot::channel();

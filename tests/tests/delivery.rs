@@ -200,7 +200,9 @@ fn readings_come_over_tls_with_a_ca_file_and_a_password_from_a_secret_file() -> 
     let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     let made = Command::new(environment::openssl()?)
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        // rustls takes no certificate of an authority for that of a server: this one is its own issuer, and no authority.
         .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
         .arg(&key)
         .arg("-out")

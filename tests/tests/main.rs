@@ -4,7 +4,6 @@ mod bad_bridge;
 mod bad_input;
 mod crashes;
 mod delivery;
-mod figure;
 mod harness;
 mod loadtest;
 mod memory;

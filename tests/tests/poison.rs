@@ -19,6 +19,16 @@ const GOOD: u64 = 9_999;
 /// Above the topic's max.message.bytes, below the producer's.
 const BIG: usize = 20_000;
 
+/// Kafka measures a batch as it comes, compressed: the bad reading must be big all the same.
+fn incompressible() -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    (0..BIG).map(|_| byte()).collect()
+}
+
 struct Stage {
     node: Node,
     mqtt: Mosquitto,
@@ -55,7 +65,7 @@ impl Stage {
         .start()?;
         load.wait_published(3_000)?;
         let extras = Extras { user_properties: vec![("unit".to_owned(), "°C".to_owned())], ..Extras::default() };
-        Device::connect(self.mqtt.port)?.publish_with("factory/zoneX/big/reading", 1, &vec![b'x'; BIG], extras)?;
+        Device::connect(self.mqtt.port)?.publish_with("factory/zoneX/big/reading", 1, &incompressible(), extras)?;
         let report = load.finish()?;
         ensure!(report.published == GOOD && report.acknowledged == GOOD && report.duplicated == 0, "{report:?}");
         Ok(report.delivered)

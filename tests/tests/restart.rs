@@ -34,7 +34,10 @@ fn pipelines_assignments_and_checkpoints_survive_a_restart_and_the_epoch_grows()
     let mut scene = Scene::set(|_| ())?;
     Device::connect(scene.mqtt.port)?.publish("factory/a", 1, b"1")?;
     eventually("it arrives", || scene.topic.check_count(1))?;
-    scene.wait_settled()?;
+    eventually("the checkpoint knows", || {
+        ensure!(ledgers(&scene)?.first().is_some_and(|ledger| ledger.delivered == 1), "not yet");
+        Ok(())
+    })?;
     let admin = scene.node.admin()?;
     let (pipelines, before) = (admin.pipelines()?, admin.assignments()?);
     let cluster = admin.status()?.cluster_id;

@@ -26,7 +26,9 @@ impl From<&Pipeline> for pb::Pipeline {
 
 /// One shard's assignment, with the word of its last checkpoint.
 pub(crate) fn assignment(state: &State, id: &ShardId, shard: &Shard) -> pb::Assignment {
-    let status = state.checkpoints.get(id).map(|checkpoint| &checkpoint.status);
+    // What an earlier owner said is over.
+    let present = state.checkpoints.get(id).filter(|checkpoint| checkpoint.epoch == shard.epoch);
+    let status = present.map(|checkpoint| &checkpoint.status);
     pb::Assignment {
         pipeline: id.pipeline.to_string(),
         index: id.index,

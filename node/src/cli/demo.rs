@@ -22,9 +22,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    let report = runtime
-        .block_on(demo::run(args))
-        .map_err(|error| Failure::failed(format!("the demo failed: {error:#}")))?;
+    let report =
+        runtime.block_on(demo::run(args)).map_err(|error| Failure::failed(format!("the demo failed: {error:#}")))?;
     match args.output() {
         Output::Table => write_line(&output::table(&["RESULT", "VALUE"], report.rows()))?,
         Output::Json => write_line(&output::json(&report)?)?,

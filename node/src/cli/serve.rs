@@ -86,7 +86,7 @@ pub(super) struct Args {
     /// How log lines on standard error are written: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// What is logged, for example `info` or `info,sluice_node=debug` [default: info]
+    /// What is logged, for example `info` or `info,sluice_node=debug` [default: info,openraft=warn]
     #[arg(long, value_name = "FILTER")]
     log_filter: Option<String>,
 }
@@ -170,7 +170,8 @@ fn load(args: &Args) -> Result<config::Node, Failure> {
         name: fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned()),
         cores: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
-    config::Node::load(file, &environment, &args.overrides(), &host).map_err(|errors| Failure::usage(errors.to_string()))
+    config::Node::load(file, &environment, &args.overrides(), &host)
+        .map_err(|errors| Failure::usage(errors.to_string()))
 }
 
 fn read(path: &Path) -> Result<(String, String), Failure> {

@@ -33,6 +33,9 @@ use crate::{
 /// nothing more.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// Connections that are tried before a session that may be thrown away is left to the broker: about ten seconds.
+const DISCARD_ATTEMPTS: usize = 6;
+
 /// How long a goodbye may take to be written.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -118,10 +121,27 @@ impl Driver {
                         return End::Failed { may_pass: true };
                     }
                 }
-                Close::Lost { why, is_retryable } => self.lost(&why, is_retryable, &mut backoff).await,
+                Close::Lost { why, is_retryable } => {
+                    if self.may_leave_behind(attempt) {
+                        tracing::warn!(shard = %self.job.task.shard, client_id = %self.job.client_id, "{why}: the session could not be ended; if the MQTT broker has one, remove it there");
+                        return End::Retired;
+                    }
+                    self.lost(&why, is_retryable, &mut backoff).await;
+                }
             }
         }
         End::Stopped { is_clean: false }
+    }
+
+    /// Whether a pipeline may go although its session could not be ended: the broker has probably none, or the user has said that
+    /// what it holds may be lost, and the broker does not answer.
+    fn may_leave_behind(&self, attempt: usize) -> bool {
+        let was_open = self.job.recorded.as_ref().is_some_and(|recorded| recorded.is_open);
+        match self.job.purpose {
+            Purpose::Run => false,
+            Purpose::Retire => !was_open,
+            Purpose::Discard => !was_open || attempt + 1 >= DISCARD_ATTEMPTS,
+        }
     }
 
     async fn connect(&mut self, attempt: usize) -> Result<Connection, Close> {
@@ -176,7 +196,12 @@ impl Driver {
     }
 
     /// Writes what there is to write, then reads if that is allowed; pending when neither moves.
-    fn turn(&self, cx: &mut Context<'_>, connection: &mut Connection, may_read: bool) -> Poll<Result<Vec<Event>, Close>> {
+    fn turn(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        may_read: bool,
+    ) -> Poll<Result<Vec<Event>, Close>> {
         if let Err(close) = turn::write(cx, connection, &mut self.shard.borrow_mut()) {
             return Poll::Ready(Err(close));
         }
@@ -318,7 +343,10 @@ impl Driver {
         match tokio::time::timeout(crate::pipeline::source::session::CONNACK_WITHIN, ended).await {
             Ok(Ok(())) => close,
             Ok(Err(why)) => Close::Lost { why, is_retryable: true },
-            Err(_) => Close::Lost { why: "the MQTT broker did not let the session end in time".to_owned(), is_retryable: true },
+            Err(_) => Close::Lost {
+                why: "the MQTT broker did not let the session end in time".to_owned(),
+                is_retryable: true,
+            },
         }
     }
 

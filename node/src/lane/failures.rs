@@ -42,7 +42,11 @@ pub(super) fn unroutable(core: &Core, place: &Place, shard: &mut Shard, readings
 
 fn stop(shard: &mut Shard, place: &Place, failure: &Failure) {
     let name = topic_of(shard, place, failure.seq);
-    let message = format!("Kafka topic {name}: {}: {}; the shard tries again by itself", words(failure.code), advice(failure.code));
+    let message = format!(
+        "Kafka topic {name}: {}: {}; the shard tries again by itself",
+        words(failure.code),
+        advice(failure.code)
+    );
     shard.fail(message, true);
 }
 
@@ -70,7 +74,10 @@ fn refused(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
         let dead_letters = shard.manifest.dead_letter_topic.as_ref().map(ToString::to_string).unwrap_or_default();
         let message = format!(
             "a reading on MQTT topic {:?}, {} bytes, cannot be kept: Kafka refuses it on {name} and on the dead-letter topic {dead_letters} too: {}: {}; then pause and resume the pipeline",
-            origin.route.mqtt_topic, failure.payload.len(), words(failure.code), advice(failure.code)
+            origin.route.mqtt_topic,
+            failure.payload.len(),
+            words(failure.code),
+            advice(failure.code)
         );
         return shard.fail(message, false);
     }
@@ -94,7 +101,8 @@ fn bury(
     let Some(name) = shard.manifest.dead_letter_topic.as_ref().map(ToString::to_string) else {
         let message = format!(
             "a reading on MQTT topic {:?}, {} bytes, cannot be delivered: {reason}; give the pipeline a dead_letter_topic, or mend the cause, then pause and resume the pipeline",
-            origin.route.mqtt_topic, payload.len()
+            origin.route.mqtt_topic,
+            payload.len()
         );
         return shard.fail(message, false);
     };
@@ -124,7 +132,8 @@ fn hand_over_alone(
         Ok(()) => core.slots.borrow_mut().handed_over(shard.slot, 1),
         Err(SinkFailure::Sink(error)) => shard.fail(error.to_string(), true),
         Err(SinkFailure::Code(code)) => {
-            let failure = Failure { slot: shard.slot, seq, code, was_alone: true, key: record.key, payload: record.payload };
+            let failure =
+                Failure { slot: shard.slot, seq, code, was_alone: true, key: record.key, payload: record.payload };
             match verdict(code) {
                 Verdict::Refused => refused(core, place, shard, failure),
                 Verdict::Fatal => shard.wake.notify_one(),

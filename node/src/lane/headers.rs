@@ -2,10 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{
-    routes::header,
-    shard::Origin,
-};
+use super::{routes::header, shard::Origin};
 use crate::{
     config::manifest::MetadataHeader,
     pipeline::{

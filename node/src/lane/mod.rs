@@ -151,7 +151,10 @@ async fn run(
     }
     drop(core);
     // It ends with the channel that the core held; a question under way is waited for.
-    tokio::task::spawn_blocking(move || asker.join()).await.map_err(io::Error::other)?.map_err(|_| io::Error::other("partitions"))
+    tokio::task::spawn_blocking(move || asker.join())
+        .await
+        .map_err(io::Error::other)?
+        .map_err(|_| io::Error::other("partitions"))
 }
 
 /// Empties the bell before the events are taken, so that a ring for a later event is not lost.

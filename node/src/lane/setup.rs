@@ -56,7 +56,11 @@ impl Setup {
                 filters.push(filter);
             }
         }
-        Recorded { revision: job.revision, filters, is_open: job.recorded.as_ref().is_some_and(|recorded| recorded.is_open) }
+        Recorded {
+            revision: job.revision,
+            filters,
+            is_open: job.recorded.as_ref().is_some_and(|recorded| recorded.is_open),
+        }
     }
 
     /// What the broker has, once it has answered.

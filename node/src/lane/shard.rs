@@ -101,7 +101,14 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(slot: Slot, task: Arc<Task>, manifest: Arc<Manifest>, session: Session, load: Load, place: Rc<Place>) -> Self {
+    pub(super) fn new(
+        slot: Slot,
+        task: Arc<Task>,
+        manifest: Arc<Manifest>,
+        session: Session,
+        load: Load,
+        place: Rc<Place>,
+    ) -> Self {
         let routes = Routes::new(Arc::clone(&manifest.mapping));
         Self {
             slot,
@@ -160,7 +167,13 @@ impl Shard {
         }
     }
 
-    fn stage(&mut self, reading: Reading, received_at_ms: u64, sink: &mut Sink, unroutable: &mut Vec<Unroutable>) -> u64 {
+    fn stage(
+        &mut self,
+        reading: Reading,
+        received_at_ms: u64,
+        sink: &mut Sink,
+        unroutable: &mut Vec<Unroutable>,
+    ) -> u64 {
         let route = self.routes.route(&reading.topic, sink);
         let bytes = reading.payload.len() + route.key.len();
         let origin = Origin {
@@ -180,7 +193,11 @@ impl Shard {
             Ok(topic) => {
                 let partition = sink.partition_of(*topic, &route.key);
                 let opaque = self.slot.opaque(seq);
-                sink.stage(*topic, partition, Staged { opaque, key: Rc::clone(&route.key), payload: reading.payload, headers });
+                sink.stage(
+                    *topic,
+                    partition,
+                    Staged { opaque, key: Rc::clone(&route.key), payload: reading.payload, headers },
+                );
             }
             Err(why) => unroutable.push(Unroutable { seq, why: why.clone(), payload: reading.payload }),
         }
@@ -192,7 +209,11 @@ impl Shard {
         let Some(origin) = self.tracker.deliver(seq) else { return };
         let (bytes, is_dead_letter) = (u64::from(origin.bytes), origin.is_dead_letter);
         self.load.subtract(1, bytes);
-        if is_dead_letter { self.task.dead_lettered.add(1) } else { self.task.delivered.add(1) }
+        if is_dead_letter {
+            self.task.dead_lettered.add(1)
+        } else {
+            self.task.delivered.add(1)
+        }
         self.note_offset(topic, partition, offset);
     }
 

@@ -62,7 +62,9 @@ fn receive(
     input: &mut BytesMut,
 ) -> Result<Vec<Event>, Close> {
     match bytes {
-        Ok(0) => return Err(Close::Lost { why: "the MQTT broker closed the connection".to_owned(), is_retryable: true }),
+        Ok(0) => {
+            return Err(Close::Lost { why: "the MQTT broker closed the connection".to_owned(), is_retryable: true });
+        }
         Ok(_) => {}
         Err(error) => return Err(broke(&error)),
     }

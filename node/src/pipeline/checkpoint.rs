@@ -3,11 +3,7 @@
 //! [`Checkpointer`] is the handle. A task's word is also taken at once where it must be in the log before something happens:
 //! before a session is opened at a broker, and when a shard is given back. Order is promised within one task.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sluice_coordinator::{
     Coordinator, ProposeError,
@@ -134,16 +130,21 @@ impl Service {
                     tracing::info!(%shard, "{why}");
                 }
             }
-            Err(error) => tracing::warn!(%error, "checkpoints are not recorded; delivery goes on, and they are tried again"),
+            Err(error) => {
+                tracing::warn!(%error, "checkpoints are not recorded; delivery goes on, and they are tried again")
+            }
         }
     }
 
     async fn record_words(&mut self, words: Vec<Word>) {
-        let checkpoints = words.iter().map(|word| (word.task.shard.clone(), take(&word.task, word.is_released))).collect();
+        let checkpoints =
+            words.iter().map(|word| (word.task.shard.clone(), take(&word.task, word.is_released))).collect();
         let outcome = self.propose(checkpoints).await;
         for word in words {
             let answer = match &outcome {
-                Ok(refused) => refused.get(&word.task.shard).map_or(Ok(()), |why| Err(RecordError::Fenced(why.clone()))),
+                Ok(refused) => {
+                    refused.get(&word.task.shard).map_or(Ok(()), |why| Err(RecordError::Fenced(why.clone())))
+                }
                 Err(error) => Err(RecordError::Unavailable(error.clone())),
             };
             // Who no longer waits has given up on the task.
@@ -152,7 +153,10 @@ impl Service {
     }
 
     /// Proposes; returns the refused.
-    async fn propose(&mut self, checkpoints: Vec<(ShardId, Checkpoint)>) -> Result<BTreeMap<ShardId, String>, ProposeError> {
+    async fn propose(
+        &mut self,
+        checkpoints: Vec<(ShardId, Checkpoint)>,
+    ) -> Result<BTreeMap<ShardId, String>, ProposeError> {
         let command = RecordCheckpoints { node: self.coordinator.me().clone(), checkpoints: checkpoints.clone() };
         let refused: BTreeMap<_, _> = match self.coordinator.propose(command).await? {
             Outcome::Recorded { refused } => {

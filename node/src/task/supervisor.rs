@@ -200,7 +200,8 @@ impl Supervisor {
 
     /// A task has ended on its lane. Returns whether nothing of it was left in flight.
     fn take(&mut self, ended: &Ended) -> bool {
-        let Some(running) = self.running.get_mut(&ended.shard).filter(|running| running.task.epoch == ended.epoch) else {
+        let Some(running) = self.running.get_mut(&ended.shard).filter(|running| running.task.epoch == ended.epoch)
+        else {
             return true;
         };
         let task = Arc::clone(&running.task);

@@ -123,7 +123,7 @@ fn checkpoint() -> Checkpoint {
             sessions_lost: 6,
         },
         next_offsets: BTreeMap::from([(at(0), Offset(5)), (at(1), Offset(7))]),
-        session: Some(Session { revision: Revision(1), filters: vec!["x/#".to_owned()], is_open: true }),
+        session: Some(Session { revision: Revision(1), filters: vec!["x/#".to_owned()], is_open: false }),
         status: TaskStatus { state: TaskState::BackPressure, message: "kafka is away".to_owned() },
         released: true,
         oldest_unacked_ms: 250,

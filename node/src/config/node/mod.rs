@@ -40,6 +40,9 @@ const LANE_BYTES: u64 = 128 << 20;
 const SHARD_READINGS: u64 = LANE_READINGS / 2;
 const SHARD_BYTES: u64 = LANE_BYTES / 2;
 
+/// Openraft tells at `info` what only its developers can use.
+const LOG_FILTER: &str = "info,openraft=warn";
+
 /// A node's checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -89,7 +92,7 @@ pub struct InFlight {
 pub struct Log {
     /// `format`: `text` (default) or `json`.
     pub format: LogFormat,
-    /// `filter`: tracing's directives, as in `info,sluice_node=debug`. Default `info`.
+    /// `filter`: tracing's directives, as in `info,sluice_node=debug`. Default `info,openraft=warn`.
     pub filter: String,
 }
 
@@ -213,12 +216,12 @@ fn bounds(lane_readings: u64, lane_bytes: u64, shard_readings: u64, shard_bytes:
 
 fn log(table: &Table<'_>) -> Option<Log> {
     let Some(field) = table.field("log") else {
-        return Some(Log { format: LogFormat::Text, filter: "info".to_owned() });
+        return Some(Log { format: LogFormat::Text, filter: LOG_FILTER.to_owned() });
     };
     let table = field.table()?;
     let words = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let format = table.or("format", LogFormat::Text, |field| field.word(&words));
-    let filter = table.or("filter", "info".to_owned(), |field| {
+    let filter = table.or("filter", LOG_FILTER.to_owned(), |field| {
         let text = field.text()?;
         match tracing_subscriber::EnvFilter::try_new(text) {
             Ok(_) => Some(text.to_owned()),

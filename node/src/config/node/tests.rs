@@ -21,7 +21,7 @@ fn everything_has_a_default() -> Outcome {
         "name: node-7-example-com\ncluster: sluice\ndata_dir: /var/lib/sluice\nadmin_listen: 127.0.0.1:7070\n\
          admin_allow_remote: false\nhttp_listen: 127.0.0.1:7071\nlanes: 4\nin_flight:\n  lane_readings: 200000\n  \
          lane_bytes: 128MiB\n  shard_readings: 100000\n  shard_bytes: 64MiB\nsecret_roots:\n- /run/secrets\n\
-         drain_deadline: 10s\ncheckpoint_interval: 1s\nlog:\n  format: text\n  filter: info\n"
+         drain_deadline: 10s\ncheckpoint_interval: 1s\nlog:\n  format: text\n  filter: info,openraft=warn\n"
     );
     assert_eq!(load(&node.to_yaml()?, &[], &Overrides::default())?, node, "what is shown gives the same node");
     Ok(())
@@ -44,7 +44,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() -> Outcome {
     assert_eq!((node.name.as_str(), node.cluster.as_str(), node.lanes.get()), ("file", "environment", 3));
     assert_eq!((node.in_flight.lane_readings.get(), node.in_flight.shard_readings.get()), (20, 5));
     assert_eq!(node.secret_roots.paths(), [PathBuf::from("/a"), PathBuf::from("/b")]);
-    assert_eq!(node.log, Log { format: LogFormat::Json, filter: "info".to_owned() });
+    assert_eq!(node.log, Log { format: LogFormat::Json, filter: "info,openraft=warn".to_owned() });
     Ok(())
 }
 

@@ -315,7 +315,8 @@ impl Sink {
                 }
             });
             if is_dead && self.death.is_none() {
-                self.death = producer.0.fatal_error().map(|(code, reason)| format!("{reason} ({code})")).or(trouble.clone());
+                self.death =
+                    producer.0.fatal_error().map(|(code, reason)| format!("{reason} ({code})")).or(trouble.clone());
             }
         }
         if trouble.is_some() {

@@ -81,7 +81,11 @@ pub(super) struct Report<'a> {
 pub(super) enum Event<'a> {
     Report(Report<'a>),
     /// Trouble that librdkafka handles itself, such as a broker that is away; `is_fatal` ends the producer.
-    Error { code: RDKafkaErrorCode, reason: String, is_fatal: bool },
+    Error {
+        code: RDKafkaErrorCode,
+        reason: String,
+        is_fatal: bool,
+    },
 }
 
 impl Native {
@@ -274,15 +278,15 @@ impl Topic {
     ) -> Result<(), RDKafkaErrorCode> {
         use rd_kafka_vtype_t as kind;
         let mem = |bytes: &[u8]| Value {
-            mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: bytes.as_ptr().cast_mut().cast(), size: bytes.len() },
+            mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+                ptr: bytes.as_ptr().cast_mut().cast(),
+                size: bytes.len(),
+            },
         };
         let field = |vtype, u| sys::rd_kafka_vu_t { vtype, u };
         let mut fields = Vec::with_capacity(6 + headers.len());
         fields.push(field(kind::RD_KAFKA_VTYPE_RKT, Value { rkt: self.handle }));
-        fields.push(field(
-            kind::RD_KAFKA_VTYPE_PARTITION,
-            Value { i32_: partition.unwrap_or(PARTITION_UNASSIGNED) },
-        ));
+        fields.push(field(kind::RD_KAFKA_VTYPE_PARTITION, Value { i32_: partition.unwrap_or(PARTITION_UNASSIGNED) }));
         fields.push(field(kind::RD_KAFKA_VTYPE_MSGFLAGS, Value { i: sys::RD_KAFKA_MSG_F_COPY }));
         fields.push(field(kind::RD_KAFKA_VTYPE_VALUE, mem(record.payload)));
         fields.push(field(kind::RD_KAFKA_VTYPE_KEY, mem(record.key)));

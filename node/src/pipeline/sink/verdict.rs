@@ -82,7 +82,9 @@ pub(crate) fn advice(code: Code) -> &'static str {
         Code::UnsupportedSASLMechanism | Code::IllegalSASLState | Code::SecurityDisabled => {
             "check security.protocol and sasl.mechanism against the broker's listener"
         }
-        Code::MessageSizeTooLarge => "raise max.message.bytes of the topic and message.max.bytes of the pipeline's sink",
+        Code::MessageSizeTooLarge => {
+            "raise max.message.bytes of the topic and message.max.bytes of the pipeline's sink"
+        }
         _ => "see Kafka's own log for the reason",
     }
 }

@@ -3,7 +3,10 @@
 mod bad;
 
 use super::*;
-use crate::config::{Secret, SecretRoots, Value};
+use crate::{
+    config::{Secret, SecretRoots, Value},
+    pipeline::source::session::Qos,
+};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
