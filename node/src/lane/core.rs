@@ -110,7 +110,10 @@ impl Core {
     /// Takes the reports of every sink; `false` when more may be waiting.
     pub(super) fn take_reports(&self) -> bool {
         let had_room = self.total.has_room(&self.limits);
-        let is_done = self.places().iter().fold(true, |is_done, place| self.take_reports_of(place) && is_done);
+        let mut is_done = true;
+        for place in self.places() {
+            is_done &= self.take_reports_of(&place);
+        }
         if !had_room && self.total.has_room(&self.limits) {
             self.room.notify_waiters();
         }

@@ -210,9 +210,9 @@ impl Shard {
         let (bytes, is_dead_letter) = (u64::from(origin.bytes), origin.is_dead_letter);
         self.load.subtract(1, bytes);
         if is_dead_letter {
-            self.task.dead_lettered.add(1)
+            self.task.dead_lettered.add(1);
         } else {
-            self.task.delivered.add(1)
+            self.task.delivered.add(1);
         }
         self.note_offset(topic, partition, offset);
     }

@@ -131,7 +131,7 @@ impl Service {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "checkpoints are not recorded; delivery goes on, and they are tried again")
+                tracing::warn!(%error, "checkpoints are not recorded; delivery goes on, and they are tried again");
             }
         }
     }

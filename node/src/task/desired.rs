@@ -30,7 +30,7 @@ pub(crate) fn desired(state: &State, me: &Owner) -> BTreeMap<ShardId, Desired> {
     let mine = state.shards.iter().filter(|(_, shard)| shard.owner.as_ref() == Some(me));
     mine.filter_map(|(id, shard)| {
         let pipeline = state.pipelines.get(&id.pipeline)?;
-        let opened = shard.session.as_ref().map(|session| session.revision).unwrap_or(pipeline.revision);
+        let opened = shard.session.as_ref().map_or(pipeline.revision, |session| session.revision);
         let old = pipeline.spec_at(opened)?;
         let (purpose, revision) = match pipeline.state {
             PipelineState::Paused => return None,

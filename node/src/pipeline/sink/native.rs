@@ -385,6 +385,6 @@ unsafe fn log(event: *mut sys::rd_kafka_event_t) {
 }
 
 fn opaque_out(opaque: u64) -> *mut c_void {
-    const { assert!(size_of::<usize>() == size_of::<u64>(), "an opaque must hold a whole reading number") };
-    ptr::without_provenance_mut(opaque as usize)
+    // Compiles only where a pointer holds a whole reading number.
+    ptr::without_provenance_mut(usize::from_ne_bytes(opaque.to_ne_bytes()))
 }

@@ -6,7 +6,7 @@ pub(super) fn partition_of(key: &[u8], count: i32) -> i32 {
     (murmur2(key) & i32::MAX) % count.max(1)
 }
 
-/// MurmurHash2 with Kafka's seed (`org.apache.kafka.common.utils.Utils.murmur2`).
+/// Austin Appleby's murmur2 with Kafka's seed (`org.apache.kafka.common.utils.Utils.murmur2`).
 fn murmur2(data: &[u8]) -> i32 {
     const MIX: u32 = 0x5bd1_e995;
     const SEED: u32 = 0x9747_b28c;
