@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     env, fs,
     num::NonZeroUsize,
+    panic,
     path::{Path, PathBuf},
-    thread,
+    process, thread,
 };
 
 use tokio::{
@@ -119,6 +120,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         LogFormat::Json => logs::Format::Json,
     };
     logs::init(format, &config.log.filter).map_err(|error| Failure::usage(error.to_string()))?;
+    die_of_panics();
     // Coordinator, gRPC and HTTP: readings travel on lanes, which have threads of their own.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
@@ -205,6 +207,16 @@ impl Args {
             log_filter: args.log_filter,
         }
     }
+}
+
+/// A thread that panicked would leave its shards unattended. A node that dies loses nothing, and whoever watches it starts it again.
+fn die_of_panics() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        tell(panicked);
+        tracing::error!("this is a defect of Sluice: the node ends, and MQTT sends again what was in flight");
+        process::abort();
+    }));
 }
 
 /// Ends with the first SIGTERM or SIGINT from now on.

@@ -6,22 +6,27 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     os::unix::net::UnixStream,
     rc::{Rc, Weak},
-    sync::mpsc as std_mpsc,
+    sync::{Arc, mpsc as std_mpsc},
     time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
+use sluice_coordinator::model::{PipelineName, Revision};
 use tokio::sync::Notify;
 
 use super::{
     failures,
     limits::Total,
+    routes::Routes,
     shard::{Failure, Shard},
     slots::{Slot, Slots},
 };
 use crate::{
     config::{InFlight, kafka::ProducerConfig},
-    pipeline::sink::{PartitionQuery, Report, Sink, SinkError, TopicNo},
+    pipeline::{
+        mapping::Mapping,
+        sink::{PartitionQuery, Report, Sink, SinkError, TopicNo},
+    },
 };
 
 /// A lane's shared part.
@@ -47,6 +52,26 @@ pub(super) struct Core {
 pub(super) struct Place {
     pub(super) sink: RefCell<Sink>,
     config: ProducerConfig,
+    routes: RefCell<BTreeMap<(PipelineName, Revision), Weak<RefCell<Routes>>>>,
+}
+
+impl Place {
+    /// The routes of a pipeline, which all its shards at this sink share.
+    pub(super) fn routes(
+        &self,
+        pipeline: &PipelineName,
+        revision: Revision,
+        mapping: &Arc<Mapping>,
+    ) -> Rc<RefCell<Routes>> {
+        let mut known = self.routes.borrow_mut();
+        known.retain(|_, routes| routes.strong_count() > 0);
+        let key = (pipeline.clone(), revision);
+        known.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let routes = Rc::new(RefCell::new(Routes::new(Arc::clone(mapping))));
+            known.insert(key, Rc::downgrade(&routes));
+            routes
+        })
+    }
 }
 
 /// A question to be asked where waiting is allowed.
@@ -79,8 +104,9 @@ impl Core {
             return Ok(place);
         }
         let sink = Sink::new(config.clone(), self.bell.as_fd())?;
-        let place = Rc::new(Place { sink: RefCell::new(sink), config: config.clone() });
-        self.sinks.borrow_mut().insert(config.clone(), Rc::downgrade(&place));
+        let (sink, config) = (RefCell::new(sink), config.clone());
+        let place = Rc::new(Place { sink, config: config.clone(), routes: RefCell::default() });
+        self.sinks.borrow_mut().insert(config, Rc::downgrade(&place));
         Ok(place)
     }
 

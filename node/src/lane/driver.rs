@@ -93,7 +93,7 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     let slot = core.slots.borrow_mut().free();
     let Some(slot) = slot else { return Err((job, "the lane is full of tasks: run more lanes".to_owned())) };
     let load = Load::of(&core.total);
-    let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), session, load, place);
+    let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), job.revision, session, load, place);
     let shard = Rc::new(RefCell::new(shard));
     core.slots.borrow_mut().set(slot, Some(Rc::clone(&shard)));
     Ok(Driver { core: Rc::clone(core), job, setup, shard })
@@ -202,13 +202,18 @@ impl Driver {
         connection: &mut Connection,
         may_read: bool,
     ) -> Poll<Result<Vec<Event>, Close>> {
-        if let Err(close) = turn::write(cx, connection, &mut self.shard.borrow_mut()) {
-            return Poll::Ready(Err(close));
+        match turn::write(cx, connection, &mut self.shard.borrow_mut()) {
+            Err(close) => Poll::Ready(Err(close)),
+            // With the last ack written a task that stops may be done.
+            Ok(has_written) if !may_read => {
+                if has_written {
+                    Poll::Ready(Ok(Vec::new()))
+                } else {
+                    Poll::Pending
+                }
+            }
+            Ok(_) => turn::read(cx, connection, &self.core, &self.shard),
         }
-        if !may_read {
-            return Poll::Pending;
-        }
-        turn::read(cx, connection, &self.core, &self.shard)
     }
 
     fn tick(&self, may_read: bool) -> Result<Vec<Event>, Close> {
@@ -358,7 +363,7 @@ impl Driver {
             shard.is_serving = false;
             shard.notes.clear();
         }
-        let wait = if is_retryable { backoff.wait(rand::random()) } else { crate::pipeline::source::backoff::LONGEST };
+        let wait = if is_retryable { backoff.wait(rand::random()) } else { backoff.longest(rand::random()) };
         tracing::warn!(shard = %self.job.task.shard, wait_ms = wait.as_millis(), "{why}");
         self.job.task.set_status(State::Connecting, why);
         let mut stop = self.job.stop.clone();
@@ -373,10 +378,10 @@ impl Driver {
         let place: Rc<Place> = self.core.sink(&self.job.resolved.producer).map_err(|error| error.to_string())?;
         let mut shard = self.shard.borrow_mut();
         shard.abandon();
-        shard.forget_topics();
         shard.is_serving = false;
         self.core.slots.borrow_mut().forget(shard.slot);
-        shard.place = place;
+        shard.move_to(place, self.job.revision);
+        self.core.room.notify_waiters();
         Ok(())
     }
 

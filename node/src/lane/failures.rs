@@ -10,9 +10,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::{
     core::{Core, Place},
     headers,
-    shard::{Failure, Shard, Unroutable},
+    shard::{DeadLetter, Failure, Shard, Unroutable},
 };
-use crate::pipeline::sink::{SinkFailure, Staged, TopicNo, Verdict, advice, verdict};
+use crate::pipeline::sink::{Header, SinkFailure, Staged, TopicNo, Verdict, advice, verdict};
 
 /// Deals with each failed record by the table of verdicts.
 pub(super) fn handle(core: &Core, place: &Place, failures: Vec<Failure>) {
@@ -36,112 +36,100 @@ pub(super) fn handle(core: &Core, place: &Place, failures: Vec<Failure>) {
 pub(super) fn unroutable(core: &Core, place: &Place, shard: &mut Shard, readings: Vec<Unroutable>) {
     for Unroutable { seq, why, payload } in readings {
         let key = shard.tracker.origin(seq).map(|origin| Rc::clone(&origin.route.key)).unwrap_or_default();
-        bury(core, place, shard, seq, &why, None, key, payload);
+        bury(core, place, shard, Record { seq, key, payload }, DeadLetter { reason: why, kafka_topic: None });
     }
 }
 
+/// A reading's record, whole.
+struct Record {
+    seq: u64,
+    key: Rc<[u8]>,
+    payload: Bytes,
+}
+
 fn stop(shard: &mut Shard, place: &Place, failure: &Failure) {
-    let name = topic_of(shard, place, failure.seq);
-    let message = format!(
-        "Kafka topic {name}: {}: {}; the shard tries again by itself",
-        words(failure.code),
-        advice(failure.code)
-    );
-    shard.fail(message, true);
+    let (name, code) = (topic_of(shard, place, failure.seq), failure.code);
+    shard.fail(format!("Kafka topic {name}: {code}: {}; the shard tries again by itself", advice(code)), true);
 }
 
 /// Sends the record again, as a request of its own: what fails then fails for itself.
 fn send_alone(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
     let Some(origin) = shard.tracker.origin(failure.seq) else { return };
-    let (topic, headers) = if origin.is_dead_letter {
-        // Its reason is in headers that librdkafka no longer holds: go through the whole way again.
-        let reason = format!("sent again after {}", words(failure.code));
-        return bury(core, place, shard, failure.seq, &reason, None, failure.key, failure.payload);
-    } else {
-        match &origin.route.topic {
-            Ok(topic) => (*topic, headers::of_reading(origin, &shard.manifest.metadata_headers)),
-            Err(_) => return,
-        }
-    };
-    hand_over_alone(core, place, shard, failure.seq, topic, failure.key, failure.payload, headers);
+    let record = Record { seq: failure.seq, key: failure.key, payload: failure.payload };
+    if let Some(letter) = &origin.dead_letter {
+        let letter = (**letter).clone();
+        return bury(core, place, shard, record, letter);
+    }
+    if let Ok(topic) = &origin.route.topic {
+        let (topic, headers) = (*topic, headers::of_reading(origin, &shard.manifest.metadata_headers));
+        hand_over_alone(core, place, shard, topic, record, headers);
+    }
 }
 
 /// Kafka refuses this very record for good.
 fn refused(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
     let Some(origin) = shard.tracker.origin(failure.seq) else { return };
-    let name = topic_of(shard, place, failure.seq);
-    if origin.is_dead_letter {
-        let dead_letters = shard.manifest.dead_letter_topic.as_ref().map(ToString::to_string).unwrap_or_default();
+    let (name, code) = (topic_of(shard, place, failure.seq), failure.code);
+    if origin.dead_letter.is_some() {
         let message = format!(
-            "a reading on MQTT topic {:?}, {} bytes, cannot be kept: Kafka refuses it on {name} and on the dead-letter topic {dead_letters} too: {}: {}; then pause and resume the pipeline",
+            "a reading on MQTT topic {:?}, {} bytes, cannot be kept: the dead-letter topic {name} refuses it too: {code}: {}; then pause and resume the pipeline",
             origin.route.mqtt_topic,
             failure.payload.len(),
-            words(failure.code),
-            advice(failure.code)
+            advice(code)
         );
         return shard.fail(message, false);
     }
-    let reason = words(failure.code);
-    bury(core, place, shard, failure.seq, &reason, Some(&name), failure.key, failure.payload);
+    let record = Record { seq: failure.seq, key: failure.key, payload: failure.payload };
+    bury(core, place, shard, record, DeadLetter { reason: code.to_string(), kafka_topic: Some(name) });
 }
 
 /// Sends a reading to the dead-letter topic, or stops the shard where there is none.
-#[expect(clippy::too_many_arguments, reason = "the parts of one record")]
-fn bury(
-    core: &Core,
-    place: &Place,
-    shard: &mut Shard,
-    seq: u64,
-    reason: &str,
-    kafka_topic: Option<&str>,
-    key: Rc<[u8]>,
-    payload: Bytes,
-) {
-    let Some(origin) = shard.tracker.origin_mut(seq) else { return };
-    let Some(name) = shard.manifest.dead_letter_topic.as_ref().map(ToString::to_string) else {
+fn bury(core: &Core, place: &Place, shard: &mut Shard, record: Record, letter: DeadLetter) {
+    let Some(origin) = shard.tracker.origin_mut(record.seq) else { return };
+    let Some(name) = &shard.manifest.dead_letter_topic else {
         let message = format!(
-            "a reading on MQTT topic {:?}, {} bytes, cannot be delivered: {reason}; give the pipeline a dead_letter_topic, or mend the cause, then pause and resume the pipeline",
+            "a reading on MQTT topic {:?}, {} bytes, cannot be delivered: {}; give the pipeline a dead_letter_topic, or mend the cause, then pause and resume the pipeline",
             origin.route.mqtt_topic,
-            payload.len()
+            record.payload.len(),
+            letter.reason
         );
         return shard.fail(message, false);
     };
-    origin.is_dead_letter = true;
-    let headers = headers::of_dead_letter(origin, reason, kafka_topic);
-    let topic = place.sink.borrow_mut().topic(&name);
+    let headers = headers::of_dead_letter(origin, &letter);
+    origin.dead_letter = Some(Box::new(letter));
+    let topic = place.sink.borrow_mut().topic(name.as_str());
     match topic {
-        Ok(topic) => hand_over_alone(core, place, shard, seq, topic, key, payload, headers),
-        Err(error) => shard.fail(format!("dead-letter topic {name}: {error}"), true),
+        Ok(topic) => hand_over_alone(core, place, shard, topic, record, headers),
+        Err(error) => {
+            let message = format!("dead-letter topic {name}: {error}");
+            shard.fail(message, true);
+        }
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one record")]
 fn hand_over_alone(
     core: &Core,
     place: &Place,
     shard: &mut Shard,
-    seq: u64,
     topic: TopicNo,
-    key: Rc<[u8]>,
-    payload: Bytes,
-    headers: Vec<crate::pipeline::sink::Header>,
+    record: Record,
+    headers: Vec<Header>,
 ) {
-    let record = Staged { opaque: shard.slot.opaque(seq), key, payload, headers };
-    let sent = place.sink.borrow_mut().send_alone(topic, &record, core.bell_fd());
-    match sent {
-        Ok(()) => core.slots.borrow_mut().handed_over(shard.slot, 1),
-        Err(SinkFailure::Sink(error)) => shard.fail(error.to_string(), true),
-        Err(SinkFailure::Code(code)) => {
-            let failure =
-                Failure { slot: shard.slot, seq, code, was_alone: true, key: record.key, payload: record.payload };
-            match verdict(code) {
-                Verdict::Refused => refused(core, place, shard, failure),
-                Verdict::Fatal => shard.wake.notify_one(),
-                Verdict::Stop => stop(shard, place, &failure),
-                // librdkafka's own queue is full, which the lane's bounds keep from happening: begin again from MQTT.
-                Verdict::Retry => shard.fail(format!("librdkafka takes no more: {}", words(code)), true),
-            }
-        }
+    let Record { seq, key, payload } = record;
+    let staged = Staged { opaque: shard.slot.opaque(seq), key, payload, headers };
+    let sent = place.sink.borrow_mut().send_alone(topic, &staged, core.bell_fd());
+    let code = match sent {
+        Ok(()) => return core.slots.borrow_mut().handed_over(shard.slot, 1),
+        Err(SinkFailure::Sink(error)) => return shard.fail(error.to_string(), true),
+        Err(SinkFailure::Code(code)) => code,
+    };
+    let failure = Failure { slot: shard.slot, seq, code, was_alone: true, key: staged.key, payload: staged.payload };
+    match verdict(code) {
+        Verdict::Refused => refused(core, place, shard, failure),
+        Verdict::Fatal => shard.wake.notify_one(),
+        Verdict::Stop => stop(shard, place, &failure),
+        // librdkafka's own queue is full, which the lane's bounds keep from happening: begin again from MQTT.
+        Verdict::Retry => shard.fail(format!("librdkafka takes no more: {code}"), true),
     }
 }
 
@@ -152,11 +140,12 @@ fn forget_partitions(shard: &Shard, place: &Place, seq: u64) {
     }
 }
 
+/// Where the record of reading `seq` was sent.
 fn topic_of(shard: &Shard, place: &Place, seq: u64) -> String {
-    let topic = shard.tracker.origin(seq).and_then(|origin| origin.route.topic.as_ref().ok());
-    topic.map(|topic| place.sink.borrow().topic_name(*topic).to_string()).unwrap_or_default()
-}
-
-fn words(code: RDKafkaErrorCode) -> String {
-    code.to_string()
+    let Some(origin) = shard.tracker.origin(seq) else { return String::new() };
+    match (&origin.dead_letter, &origin.route.topic) {
+        (Some(_), _) => shard.manifest.dead_letter_topic.as_ref().map(ToString::to_string).unwrap_or_default(),
+        (None, Ok(topic)) => place.sink.borrow().topic_name(*topic).to_string(),
+        (None, Err(_)) => String::new(),
+    }
 }

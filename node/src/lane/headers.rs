@@ -2,7 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{routes::header, shard::Origin};
+use super::{
+    routes::header,
+    shard::{DeadLetter, Origin},
+};
 use crate::{
     config::manifest::MetadataHeader,
     pipeline::{
@@ -34,10 +37,11 @@ pub(super) fn of_reading(origin: &Origin, wanted: &[MetadataHeader]) -> Vec<Head
 }
 
 /// Headers of a reading on its way to the dead-letter topic.
-pub(super) fn of_dead_letter(origin: &Origin, reason: &str, kafka_topic: Option<&str>) -> Vec<Header> {
+pub(super) fn of_dead_letter(origin: &Origin, letter: &DeadLetter) -> Vec<Header> {
     let mut headers = Vec::new();
-    headers.extend(header("sluice.dead-letter.reason", reason.as_bytes().to_vec()));
-    headers.extend(kafka_topic.and_then(|topic| header("sluice.dead-letter.topic", topic.as_bytes().to_vec())));
+    headers.extend(header("sluice.dead-letter.reason", letter.reason.as_bytes().to_vec()));
+    let topic = letter.kafka_topic.as_ref();
+    headers.extend(topic.and_then(|topic| header("sluice.dead-letter.topic", topic.as_bytes().to_vec())));
     metadata(origin, &ALL, &mut headers);
     headers
 }

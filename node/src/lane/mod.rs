@@ -50,7 +50,7 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 const PARTITIONS_EVERY: u32 = 60;
 
 /// How long one question for a partition count may take.
-const QUERY_TIMEOUT_MS: u64 = 5_000;
+const QUERY_TIMEOUT_MS: u64 = 2_000;
 
 /// A running lane.
 #[derive(Debug)]
@@ -149,8 +149,8 @@ async fn run(
             }
         }
     }
-    drop(core);
-    // It ends with the channel that the core held; a question under way is waited for.
+    drop((core, answered));
+    // It ends with the channel that the core held; only a question under way is waited for.
     tokio::task::spawn_blocking(move || asker.join())
         .await
         .map_err(io::Error::other)?
@@ -172,6 +172,9 @@ fn silence(ring: &UnixStream) -> io::Result<()> {
 
 fn ask(asked: &std_mpsc::Receiver<Query>, answers: &mpsc::UnboundedSender<Answer>) {
     while let Ok(Query { place, query }) = asked.recv() {
+        if answers.is_closed() {
+            return;
+        }
         let (topic, count) = query.ask(QUERY_TIMEOUT_MS);
         if answers.send((place, topic, count)).is_err() {
             return;

@@ -22,7 +22,7 @@ pub(super) struct Route {
     pub(super) headers: Vec<Header>,
 }
 
-/// Routes of one shard, over its sink's topic numbers.
+/// Routes of one pipeline, over one sink's topic numbers.
 #[derive(Debug)]
 pub(super) struct Routes {
     mapping: Arc<Mapping>,
@@ -46,11 +46,6 @@ impl Routes {
         // A copy: the given topic is a slice of a read buffer, which it would keep from being used again.
         self.known.insert(Bytes::copy_from_slice(mqtt_topic), Rc::clone(&route));
         route
-    }
-
-    /// Forgets all routes: their topic numbers are another sink's.
-    pub(super) fn clear(&mut self) {
-        self.known.clear();
     }
 
     fn find(&self, mqtt_topic: &Bytes, sink: &mut Sink) -> Route {

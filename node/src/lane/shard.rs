@@ -3,7 +3,7 @@
 //! Owns the session, the tracker and what is in flight. Its driver owns the connection and the timing; the lane owns the sink.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::error::RDKafkaErrorCode;
-use sluice_coordinator::model::{Offset, TopicPartition};
+use sluice_coordinator::model::{Offset, Revision, TopicPartition};
 use tokio::sync::Notify;
 
 use super::{
@@ -46,7 +46,15 @@ pub(super) struct Origin {
     pub(super) is_retained: bool,
     pub(super) is_duplicate: bool,
     /// Its record on the way is the one for the dead-letter topic.
-    pub(super) is_dead_letter: bool,
+    pub(super) dead_letter: Option<Box<DeadLetter>>,
+}
+
+/// Why a reading is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DeadLetter {
+    pub(super) reason: String,
+    /// The Kafka topic that refused it; none: it had no route.
+    pub(super) kafka_topic: Option<String>,
 }
 
 /// A record that was not taken or not delivered, whole.
@@ -78,7 +86,7 @@ pub(super) struct Shard {
     pub(super) manifest: Arc<Manifest>,
     pub(super) session: Session,
     pub(super) tracker: Tracker<Origin>,
-    pub(super) routes: Routes,
+    routes: Rc<RefCell<Routes>>,
     /// What is left of the last read: the start of a packet.
     pub(super) rest: BytesMut,
     /// To be written to the broker.
@@ -105,11 +113,12 @@ impl Shard {
         slot: Slot,
         task: Arc<Task>,
         manifest: Arc<Manifest>,
+        revision: Revision,
         session: Session,
         load: Load,
         place: Rc<Place>,
     ) -> Self {
-        let routes = Routes::new(Arc::clone(&manifest.mapping));
+        let routes = place.routes(&task.shard.pipeline, revision, &manifest.mapping);
         Self {
             slot,
             task,
@@ -174,7 +183,7 @@ impl Shard {
         sink: &mut Sink,
         unroutable: &mut Vec<Unroutable>,
     ) -> u64 {
-        let route = self.routes.route(&reading.topic, sink);
+        let route = self.routes.borrow_mut().route(&reading.topic, sink);
         let bytes = reading.payload.len() + route.key.len();
         let origin = Origin {
             route: Rc::clone(&route),
@@ -184,7 +193,7 @@ impl Shard {
             qos: reading.qos.number(),
             is_retained: reading.is_retained,
             is_duplicate: reading.is_duplicate,
-            is_dead_letter: false,
+            dead_letter: None,
         };
         let headers = headers::of_reading(&origin, &self.manifest.metadata_headers);
         let seq = self.tracker.receive(origin);
@@ -207,7 +216,7 @@ impl Shard {
     /// Kafka has a record of reading `seq`. The caller ends the round with [`settle`](Self::settle).
     pub(super) fn delivered(&mut self, seq: u64, topic: TopicNo, partition: i32, offset: i64) {
         let Some(origin) = self.tracker.deliver(seq) else { return };
-        let (bytes, is_dead_letter) = (u64::from(origin.bytes), origin.is_dead_letter);
+        let (bytes, is_dead_letter) = (u64::from(origin.bytes), origin.dead_letter.is_some());
         self.load.subtract(1, bytes);
         if is_dead_letter {
             self.task.dead_lettered.add(1);
@@ -287,9 +296,10 @@ impl Shard {
         }
     }
 
-    /// The sink was replaced: its topic numbers mean nothing any more.
-    pub(super) fn forget_topics(&mut self) {
-        self.routes.clear();
+    /// Goes on with another sink. Topic numbers are a sink's own, so nothing that holds one is kept.
+    pub(super) fn move_to(&mut self, place: Rc<Place>, revision: Revision) {
+        self.routes = place.routes(&self.task.shard.pipeline, revision, &self.manifest.mapping);
+        self.place = place;
         self.offsets.clear();
         self.has_new_offsets = false;
     }

@@ -20,11 +20,12 @@ use crate::pipeline::source::{
 /// read would copy what has come of it so far.
 const GATHER_BYTES: usize = 64 * 1024;
 
-/// Writes the shard's `out` as far as the socket takes it.
-pub(super) fn write(cx: &mut Context<'_>, connection: &mut Connection, shard: &mut Shard) -> Result<(), Close> {
+/// Writes the shard's `out` as far as the socket takes it; true: something was there, and all of it is written.
+pub(super) fn write(cx: &mut Context<'_>, connection: &mut Connection, shard: &mut Shard) -> Result<bool, Close> {
+    let was_empty = shard.out.is_empty();
     match connection.poll_write_from(cx, &mut shard.out) {
         Poll::Ready(Err(error)) => Err(broke(&error)),
-        Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        Poll::Ready(Ok(())) | Poll::Pending => Ok(!was_empty && shard.out.is_empty()),
     }
 }
 
@@ -51,6 +52,10 @@ pub(super) fn read(
             received
         })
     };
+    if own.is_empty() && own.capacity() > GATHER_BYTES {
+        // One long packet must not keep its room for ever.
+        own = BytesMut::new();
+    }
     shard.borrow_mut().rest = own;
     polled
 }

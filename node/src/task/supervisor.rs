@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     desired::{self, Background, Desired},
-    lifecycle::{Action, Phase, action, retry_after},
+    lifecycle::{Action, Phase, RETRY_LONGEST, action, retry_after},
 };
 use crate::{
     config::{InFlight, Manifest, SecretRoots},
@@ -65,6 +65,8 @@ struct Running {
     task: Arc<Task>,
     stop: watch::Sender<Option<Stop>>,
     lane: usize,
+    started_at: Instant,
+    /// In a row.
     failures: u32,
 }
 
@@ -146,8 +148,15 @@ impl Supervisor {
         let (stop, stopped) = watch::channel(None);
         let lane = self.emptiest_lane();
         let job = self.job(&task, wanted, background, stopped);
-        let mut running =
-            Running { desired: wanted.clone(), phase: Phase::Running, task: Arc::clone(&task), stop, lane, failures };
+        let mut running = Running {
+            desired: wanted.clone(),
+            phase: Phase::Running,
+            task: Arc::clone(&task),
+            stop,
+            lane,
+            started_at: Instant::now(),
+            failures,
+        };
         match job {
             Ok(job) => {
                 tracing::info!(%shard, epoch = %wanted.epoch, lane, purpose = ?wanted.purpose, "task starts");
@@ -320,7 +329,7 @@ impl Supervisor {
 
 impl Running {
     fn fail(&mut self, may_pass: bool) {
-        self.failures += 1;
+        self.failures = if self.started_at.elapsed() >= RETRY_LONGEST { 1 } else { self.failures + 1 };
         self.phase = Phase::Failed { again_at: may_pass.then(|| Instant::now() + retry_after(self.failures)) };
     }
 }

@@ -31,6 +31,12 @@ impl Backoff {
         half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
+    /// The longest wait, jittered alike: for what an operator must mend first.
+    pub fn longest(&mut self, random: u32) -> Duration {
+        self.ceiling = LONGEST;
+        self.wait(random)
+    }
+
     /// A connection was accepted, and ended after `lived`.
     pub fn ended(&mut self, lived: Duration) {
         if lived >= SOUND_AFTER {
