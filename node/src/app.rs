@@ -4,7 +4,7 @@
 //! Stop ([`Node::stop`]): not ready any more; every task delivers what it has in flight, acknowledges it and disconnects; last
 //! checkpoints; listeners; coordinator.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sluice_coordinator::{
     Config as CoordinatorConfig, Coordinator, ProposeError, StartError,
@@ -16,6 +16,7 @@ use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -27,6 +28,9 @@ use crate::{
     task::{self, Supervisor},
     telemetry::http,
 };
+
+/// How long answers under way may take when the node stops: a client that reads no more must not hold it.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +161,9 @@ impl Node {
         let _ = self.stop_admin.send(());
         // Watches end with the coordinator, and the server with its last watch.
         is_clean &= self.coordinator.shutdown().await.is_ok();
-        is_clean &= matches!(self.admin_server.await, Ok(Ok(())));
+        let abort = self.admin_server.abort_handle();
+        is_clean &= matches!(timeout(GOODBYE_WITHIN, self.admin_server).await, Ok(Ok(Ok(()))));
+        abort.abort();
         is_clean &= self.http.stop().await;
         tracing::info!(is_clean, "node has stopped");
         is_clean

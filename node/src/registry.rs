@@ -120,17 +120,18 @@ impl Task {
         *lock(&self.status) = Status { state, message: message.into() };
     }
 
-    /// Goes on counting where the shard's last checkpoint stopped. What was in flight then is with the MQTT broker again.
+    /// Goes on counting where the shard's last checkpoint stopped. What was not settled then is with the MQTT broker again.
     pub fn resume(&self, checkpoint: &Checkpoint) {
         let ledger = &checkpoint.ledger;
-        self.received.set(ledger.received);
-        self.redelivered.set(ledger.redelivered);
-        self.delivered.set(ledger.delivered);
-        self.filtered.set(ledger.filtered);
-        self.dead_lettered.set(ledger.dead_lettered);
-        self.returned.set(ledger.returned + ledger.in_flight);
-        self.acked.set(ledger.acked);
-        self.sessions_lost.set(ledger.sessions_lost);
+        let settled = ledger.delivered + ledger.filtered + ledger.dead_lettered;
+        self.received.resume(ledger.received);
+        self.redelivered.resume(ledger.redelivered);
+        self.delivered.resume(ledger.delivered);
+        self.filtered.resume(ledger.filtered);
+        self.dead_lettered.resume(ledger.dead_lettered);
+        self.returned.resume(ledger.received.saturating_sub(settled));
+        self.acked.resume(ledger.acked);
+        self.sessions_lost.resume(ledger.sessions_lost);
         lock(&self.next_offsets).clone_from(&checkpoint.next_offsets);
     }
 
@@ -214,17 +215,32 @@ impl fmt::Display for State {
 
 /// A number with one writer.
 #[derive(Debug, Default)]
-pub struct Meter(AtomicU64);
+pub struct Meter {
+    now: AtomicU64,
+    /// What it was when the task began.
+    before: AtomicU64,
+}
 
 impl Meter {
     /// The number as last written.
     pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.now.load(Relaxed)
     }
 
     /// Writes the number.
     pub fn set(&self, value: u64) {
-        self.0.store(value, Relaxed);
+        self.now.store(value, Relaxed);
+    }
+
+    /// Goes on from where an earlier task stopped.
+    pub fn resume(&self, value: u64) {
+        self.before.store(value, Relaxed);
+        self.set(value);
+    }
+
+    /// What this task alone has counted.
+    pub fn own(&self) -> u64 {
+        self.get() - self.before.load(Relaxed)
     }
 
     /// Adds to the number. One writer: load and store, no locked instruction.

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use sluice_proto::admin::v1::PipelineState;
-use sluice_tests::{device::Device, eventually, loadtest::Load, mosquitto::Setup, scene::Scene};
+use sluice_tests::{
+    device::Device,
+    eventually::{eventually, within},
+    kafka::Kafka,
+    loadtest::Load,
+    mosquitto::Setup,
+    scene::Scene,
+};
 
 #[test]
 fn a_graceful_stop_under_load_loses_and_repeats_nothing() -> anyhow::Result<()> {
@@ -104,6 +111,30 @@ fn a_deleted_pipeline_is_drained_and_its_session_is_ended() -> anyhow::Result<()
     let records = scene.topic.read_all()?;
     ensure!(records.iter().all(|record| record.payload != b"late"), "the old session was still there");
     Ok(())
+}
+
+#[test]
+fn a_pipeline_deleted_while_kafka_hangs_is_drained_once_kafka_is_back() -> anyhow::Result<()> {
+    let mut kafka = Kafka::start()?;
+    // With a small window the broker cannot send while nothing is acknowledged, however much it queues.
+    let setup = Setup { max_inflight: 20, ..Setup::default() };
+    let scene = Scene::set_with(&kafka.servers(), &setup, "", |_| ())?;
+    let url = scene.mqtt.url();
+    let settle = Duration::from_secs(60);
+    let mut load = Load { duration: Duration::from_secs(2), settle, ..scene.load(&url) }.start()?;
+    load.wait_published(1_000)?;
+    kafka.process()?.pause()?;
+    load.wait_published(10_000)?;
+    let admin = scene.node.admin()?;
+    admin.delete("readings", false)?;
+    // Longer than the quiet that tells a drained session from one that waits.
+    std::thread::sleep(Duration::from_secs(12));
+    kafka.process()?.unpause()?;
+    load.finish()?.check_complete()?;
+    within(Duration::from_secs(60), "it is gone", || {
+        ensure!(admin.pipelines()?.is_empty(), "{:?}", admin.pipelines()?);
+        Ok(())
+    })
 }
 
 #[test]

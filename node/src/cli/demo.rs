@@ -1,7 +1,7 @@
 //! `sluice demo`: runs it and prints what came of it.
 
 use super::{
-    Failure, Output,
+    Failure, Output, die_of_panics,
     output::{self, write_line},
 };
 use crate::{
@@ -18,6 +18,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let filter = std::env::var("SLUICE_LOG_FILTER").unwrap_or_else(|_| LOG.to_owned());
         logs::init(logs::Format::Text, &filter).map_err(|error| Failure::usage(error.to_string()))?;
     }
+    die_of_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

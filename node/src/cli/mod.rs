@@ -13,7 +13,10 @@ mod shards;
 mod status;
 mod text;
 
-use std::process::ExitCode;
+use std::{
+    panic,
+    process::{self, ExitCode},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -97,6 +100,16 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Shards(command) => block_on(shards::run(command)),
         Command::Checkpoints(command) => block_on(checkpoints::run(command)),
     }
+}
+
+/// A thread that panicked would leave its shards unattended. A node that dies loses nothing, and whoever watches it starts it again.
+fn die_of_panics() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        tell(panicked);
+        tracing::error!("this is a defect of Sluice: the node ends, and MQTT sends again what was in flight");
+        process::abort();
+    }));
 }
 
 /// Runs a command that asks one node: one thread is plenty.

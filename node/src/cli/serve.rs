@@ -4,9 +4,8 @@ use std::{
     collections::BTreeMap,
     env, fs,
     num::NonZeroUsize,
-    panic,
     path::{Path, PathBuf},
-    process, thread,
+    thread,
 };
 
 use tokio::{
@@ -14,7 +13,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Failure, write_line};
+use super::{Failure, die_of_panics, write_line};
 use crate::{
     app,
     config::{self, Host, LogFormat, Overrides, manifests},
@@ -60,7 +59,7 @@ pub(super) struct Args {
     /// Directory whose *.yaml manifests are applied at the start
     #[arg(long, value_name = "DIR")]
     pipelines_dir: Option<String>,
-    /// Threads that carry readings [default: one per core]
+    /// Threads that carry readings [default: one per core, at most 8]
     #[arg(long, value_name = "COUNT")]
     lanes: Option<String>,
     /// Most readings in flight in a lane [default: 200000]
@@ -207,16 +206,6 @@ impl Args {
             log_filter: args.log_filter,
         }
     }
-}
-
-/// A thread that panicked would leave its shards unattended. A node that dies loses nothing, and whoever watches it starts it again.
-fn die_of_panics() {
-    let tell = panic::take_hook();
-    panic::set_hook(Box::new(move |panicked| {
-        tell(panicked);
-        tracing::error!("this is a defect of Sluice: the node ends, and MQTT sends again what was in flight");
-        process::abort();
-    }));
 }
 
 /// Ends with the first SIGTERM or SIGINT from now on.

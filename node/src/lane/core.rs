@@ -43,16 +43,22 @@ pub(super) struct Core {
     /// librdkafka writes a byte to this end when a sink has events.
     bell: UnixStream,
     queries: std_mpsc::Sender<Query>,
-    /// Questions that wait for their answer.
+    /// Places made so far.
+    made: Cell<u64>,
+    /// Queries that wait for their answer.
     unanswered: Cell<usize>,
 }
+
+type WeakRoutes = Weak<RefCell<Routes>>;
 
 /// A sink's place in its lane.
 #[derive(Debug)]
 pub(super) struct Place {
+    /// Never given twice.
+    number: u64,
     pub(super) sink: RefCell<Sink>,
     config: ProducerConfig,
-    routes: RefCell<BTreeMap<(PipelineName, Revision), Weak<RefCell<Routes>>>>,
+    routes: RefCell<BTreeMap<(PipelineName, Revision), WeakRoutes>>,
 }
 
 impl Place {
@@ -77,7 +83,7 @@ impl Place {
 /// A question to be asked where waiting is allowed.
 #[derive(Debug)]
 pub(super) struct Query {
-    pub(super) place: usize,
+    pub(super) place: u64,
     pub(super) query: PartitionQuery,
 }
 
@@ -92,20 +98,25 @@ impl Core {
             sinks: RefCell::default(),
             bell,
             queries,
+            made: Cell::new(0),
             unanswered: Cell::new(0),
         }
     }
 
     /// The lane's sink for `config`: the one that lives, or a new one.
     pub(super) fn sink(&self, config: &ProducerConfig) -> Result<Rc<Place>, SinkError> {
-        if let Some(place) = self.sinks.borrow().get(config).and_then(Weak::upgrade)
-            && place.sink.borrow().death().is_none()
-        {
-            return Ok(place);
+        let known = self.sinks.borrow().get(config).and_then(Weak::upgrade);
+        if let Some(place) = known {
+            if place.sink.borrow().death().is_none() {
+                return Ok(place);
+            }
+            self.bury(&place);
         }
         let sink = Sink::new(config.clone(), self.bell.as_fd())?;
         let (sink, config) = (RefCell::new(sink), config.clone());
-        let place = Rc::new(Place { sink, config: config.clone(), routes: RefCell::default() });
+        let place =
+            Rc::new(Place { number: self.made.get(), sink, config: config.clone(), routes: RefCell::default() });
+        self.made.set(place.number + 1);
         self.sinks.borrow_mut().insert(config, Rc::downgrade(&place));
         Ok(place)
     }
@@ -212,7 +223,7 @@ impl Core {
             return;
         }
         for place in self.places() {
-            let number = Rc::as_ptr(&place).addr();
+            let number = place.number;
             for query in place.sink.borrow().partition_queries(only_unknown) {
                 if self.queries.send(Query { place: number, query }).is_ok() {
                     self.unanswered.set(self.unanswered.get() + 1);
@@ -222,9 +233,9 @@ impl Core {
     }
 
     /// Takes an answer in. None is no news: what was known stays. A sink that has gone meanwhile needs none.
-    pub(super) fn answer(&self, place: usize, topic: TopicNo, count: Option<i32>) {
+    pub(super) fn answer(&self, place: u64, topic: TopicNo, count: Option<i32>) {
         self.unanswered.set(self.unanswered.get().saturating_sub(1));
-        let place = self.places().into_iter().find(|known| Rc::as_ptr(known).addr() == place);
+        let place = self.places().into_iter().find(|known| known.number == place);
         if let (Some(place), Some(_)) = (place, count) {
             place.sink.borrow_mut().set_partitions(topic, count);
         }

@@ -3,13 +3,14 @@
 //! Waits; decides little. What bytes mean is the session's business, what is in flight the shard's.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
+use sluice_coordinator::model::Session as Recorded;
 use tokio::time::{sleep, sleep_until};
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     limits::Load,
     setup::{self, Setup},
     shard::Shard,
-    turn,
+    turn::{self, Turned},
 };
 use crate::{
     pipeline::source::{
@@ -56,6 +57,8 @@ pub(super) struct Driver {
     job: Job,
     setup: Setup,
     shard: Rc<RefCell<Shard>>,
+    /// When the broker accepted the present connection.
+    accepted_at: Cell<Option<Instant>>,
 }
 
 /// Runs `job` to its end.
@@ -96,7 +99,7 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), job.revision, session, load, place);
     let shard = Rc::new(RefCell::new(shard));
     core.slots.borrow_mut().set(slot, Some(Rc::clone(&shard)));
-    Ok(Driver { core: Rc::clone(core), job, setup, shard })
+    Ok(Driver { core: Rc::clone(core), job, setup, shard, accepted_at: Cell::new(None) })
 }
 
 impl Driver {
@@ -107,12 +110,13 @@ impl Driver {
             if self.stop().is_some() {
                 return End::Stopped { is_clean: self.is_idle() };
             }
-            let connected_at = Instant::now();
             let close = match self.connect(attempt).await {
                 Ok(connection) => self.serve(connection).await,
                 Err(close) => close,
             };
-            backoff.ended(connected_at.elapsed());
+            if let Some(accepted_at) = self.accepted_at.take() {
+                backoff.ended(accepted_at.elapsed());
+            }
             match close {
                 Close::Ended(end) => return end,
                 Close::SinkDied => {
@@ -160,67 +164,58 @@ impl Driver {
     }
 
     /// Carries readings over one connection until it ends.
-    async fn serve(&mut self, mut connection: Connection) -> Close {
-        let mut last_reading = Instant::now();
+    async fn serve(&self, mut connection: Connection) -> Close {
+        let mut last_moved = Instant::now();
         loop {
+            {
+                let shard = self.shard.borrow();
+                if shard.has_moved() || !shard.is_idle() {
+                    last_moved = Instant::now();
+                }
+            }
             let stop = self.stop();
-            if let Some(close) = self.ended(stop, last_reading) {
+            if let Some(close) = self.ended(stop, last_moved) {
                 return self.close(connection, close).await;
             }
             let may_read = self.may_read(stop);
-            let deadline = self.next_deadline(stop, last_reading);
+            let deadline = self.next_deadline(stop, last_moved);
             let wake = Rc::clone(&self.shard.borrow().wake);
             let mut stopping = self.job.stop.clone();
-            let is_stopping = stop.is_some();
             let turned = tokio::select! {
                 turned = std::future::poll_fn(|cx| self.turn(cx, &mut connection, may_read)) => turned,
-                () = wake.notified() => Ok(Vec::new()),
-                () = self.core.room.notified(), if !may_read => Ok(Vec::new()),
-                _ = stopping.wait_for(Option::is_some), if !is_stopping => Ok(Vec::new()),
+                () = wake.notified() => Turned::default(),
+                () = self.core.room.notified(), if !may_read => Turned::default(),
+                _ = stopping.wait_for(Option::is_some), if stop.is_none() => Turned::default(),
                 () = sleep_until(deadline.into()) => self.tick(may_read),
             };
-            match turned {
-                Ok(events) => {
-                    if self.shard.borrow().has_received() {
-                        last_reading = Instant::now();
-                    }
-                    for event in events {
-                        if let Err(close) = self.take(event) {
-                            return close;
-                        }
-                    }
+            for event in turned.events {
+                if let Err(close) = self.take(event) {
+                    return close;
                 }
-                Err(close) => return close,
+            }
+            if let Some(close) = turned.close {
+                return close;
             }
         }
     }
 
     /// Writes what there is to write, then reads if that is allowed; pending when neither moves.
-    fn turn(
-        &self,
-        cx: &mut Context<'_>,
-        connection: &mut Connection,
-        may_read: bool,
-    ) -> Poll<Result<Vec<Event>, Close>> {
-        match turn::write(cx, connection, &mut self.shard.borrow_mut()) {
-            Err(close) => Poll::Ready(Err(close)),
+    fn turn(&self, cx: &mut Context<'_>, connection: &mut Connection, may_read: bool) -> Poll<Turned> {
+        let written = turn::write(cx, connection, &mut self.shard.borrow_mut());
+        match written {
+            Err(close) => Poll::Ready(Turned::closed(close)),
+            Ok(_) if may_read => turn::read(cx, connection, &self.core, &self.shard),
             // With the last ack written a task that stops may be done.
-            Ok(has_written) if !may_read => {
-                if has_written {
-                    Poll::Ready(Ok(Vec::new()))
-                } else {
-                    Poll::Pending
-                }
-            }
-            Ok(_) => turn::read(cx, connection, &self.core, &self.shard),
+            Ok(true) => Poll::Ready(Turned::default()),
+            Ok(false) => Poll::Pending,
         }
     }
 
-    fn tick(&self, may_read: bool) -> Result<Vec<Event>, Close> {
+    fn tick(&self, may_read: bool) -> Turned {
         let mut shard = self.shard.borrow_mut();
         let shard = &mut *shard;
-        shard.session.tick(Instant::now(), &mut shard.out, may_read).map_err(turn::lost)?;
-        Ok(Vec::new())
+        let ticked = shard.session.tick(Instant::now(), &mut shard.out, may_read);
+        Turned { events: Vec::new(), close: ticked.err().map(turn::lost) }
     }
 
     /// An event that is not a reading.
@@ -239,12 +234,18 @@ impl Driver {
                 }
                 shard.notes = granted.notes;
                 shard.is_serving = true;
+                self.accepted_at.set(Some(Instant::now()));
+                task.set_session(Some(Recorded { is_open: true, ..self.setup.recorded_before(&self.job) }));
                 task.set_status(State::Running, shard.notes.join("; "));
             }
             Event::Subscribed(subscribed) => {
-                if let Some(refused) = subscribed.refused.first() {
-                    let why = format!("{refused}: allow it at the broker, or change the pipeline's topics");
-                    return Err(Close::Lost { why, is_retryable: false });
+                // What is granted is carried; ending the connection would have the broker send its readings again and again.
+                for refused in &subscribed.refused {
+                    let note = format!(
+                        "{refused}: allow it at the broker, or change the pipeline's topics; then pause and resume the pipeline"
+                    );
+                    tracing::error!(shard = %task.shard, "{note}");
+                    shard.notes.push(note);
                 }
                 shard.notes.extend(subscribed.notes);
                 task.set_status(State::Running, shard.notes.join("; "));
@@ -271,7 +272,7 @@ impl Driver {
     }
 
     /// Whether there is nothing more to do on this connection.
-    fn ended(&self, stop: Option<Stop>, last_reading: Instant) -> Option<Close> {
+    fn ended(&self, stop: Option<Stop>, last_moved: Instant) -> Option<Close> {
         let shard = self.shard.borrow();
         if let Some(broken) = &shard.broken {
             self.job.task.set_status(State::Failed, broken.message.clone());
@@ -289,14 +290,14 @@ impl Driver {
         match self.job.purpose {
             Purpose::Discard if shard.is_serving => Some(Close::Ended(End::Retired)),
             Purpose::Retire if shard.is_serving && shard.session.is_settled() && is_idle => {
-                (last_reading.elapsed() >= QUIET).then_some(Close::Ended(End::Retired))
+                (last_moved.elapsed() >= QUIET).then_some(Close::Ended(End::Retired))
             }
             _ => None,
         }
     }
 
     /// Says goodbye as the close asks for.
-    async fn close(&mut self, mut connection: Connection, close: Close) -> Close {
+    async fn close(&self, mut connection: Connection, close: Close) -> Close {
         let ending = {
             let mut shard = self.shard.borrow_mut();
             let shard = &mut *shard;
@@ -377,6 +378,7 @@ impl Driver {
     fn replace_sink(&mut self) -> Result<(), String> {
         let place: Rc<Place> = self.core.sink(&self.job.resolved.producer).map_err(|error| error.to_string())?;
         let mut shard = self.shard.borrow_mut();
+        shard.show(Instant::now());
         shard.abandon();
         shard.is_serving = false;
         self.core.slots.borrow_mut().forget(shard.slot);
@@ -412,15 +414,18 @@ impl Driver {
 
     fn may_read(&self, stop: Option<Stop>) -> bool {
         let shard = self.shard.borrow();
-        let is_wanted = stop.is_none() || !shard.session.is_connected();
-        is_wanted && shard.load.has_room(&self.core.limits) && self.core.total.has_room(&self.core.limits)
+        // CONNACK brings no reading, and is waited for whatever is in flight.
+        if !shard.session.is_connected() {
+            return true;
+        }
+        stop.is_none() && shard.load.has_room(&self.core.limits) && self.core.total.has_room(&self.core.limits)
     }
 
-    fn next_deadline(&self, stop: Option<Stop>, last_reading: Instant) -> Instant {
+    fn next_deadline(&self, stop: Option<Stop>, last_moved: Instant) -> Instant {
         let far = Instant::now() + Duration::from_secs(3_600);
         let session = self.shard.borrow().session.deadline().unwrap_or(far);
-        let quiet = if self.job.purpose == Purpose::Retire { last_reading + QUIET } else { far };
-        // A quiet that has passed while something is in flight is looked at again when that changes.
+        let quiet = if self.job.purpose == Purpose::Retire { last_moved + QUIET } else { far };
+        // A quiet that has passed is looked at again when what kept the task from ending changes.
         let quiet = if quiet <= Instant::now() { far } else { quiet };
         session.min(stop.map_or(far, |stop| stop.deadline)).min(quiet)
     }

@@ -23,10 +23,15 @@ pub(super) fn handle(core: &Core, place: &Place, failures: Vec<Failure>) {
             forget_partitions(&shard, place, failure.seq);
         }
         match verdict(failure.code) {
-            // The sink's death is seen where reports are taken.
-            Verdict::Fatal => shard.wake.notify_one(),
+            // librdkafka does not call all of these fatal; a record that it will not send again must not wait for ever.
+            Verdict::Fatal => kill(&shard, place, failure.code),
             Verdict::Stop => stop(&mut shard, place, &failure),
             Verdict::Refused if failure.was_alone => refused(core, place, &mut shard, failure),
+            // Once more at once would be a loop as fast as Kafka answers.
+            Verdict::Retry if failure.was_alone => {
+                let message = format!("Kafka topic {}: {}", topic_of(&shard, place, failure.seq), failure.code);
+                shard.fail(message, true);
+            }
             Verdict::Refused | Verdict::Retry => send_alone(core, place, &mut shard, failure),
         }
     }
@@ -45,6 +50,12 @@ struct Record {
     seq: u64,
     key: Rc<[u8]>,
     payload: Bytes,
+}
+
+/// The producer is of no more use: its shards go back to MQTT and take another.
+fn kill(shard: &Shard, place: &Place, code: RDKafkaErrorCode) {
+    place.sink.borrow_mut().kill(&code.to_string());
+    shard.wake.notify_one();
 }
 
 fn stop(shard: &mut Shard, place: &Place, failure: &Failure) {
@@ -126,7 +137,7 @@ fn hand_over_alone(
     let failure = Failure { slot: shard.slot, seq, code, was_alone: true, key: staged.key, payload: staged.payload };
     match verdict(code) {
         Verdict::Refused => refused(core, place, shard, failure),
-        Verdict::Fatal => shard.wake.notify_one(),
+        Verdict::Fatal => kill(shard, place, code),
         Verdict::Stop => stop(shard, place, &failure),
         // librdkafka's own queue is full, which the lane's bounds keep from happening: begin again from MQTT.
         Verdict::Retry => shard.fail(format!("librdkafka takes no more: {code}"), true),
@@ -135,7 +146,8 @@ fn hand_over_alone(
 
 /// The topic was made anew with fewer partitions: librdkafka's own partitioner places its records until the count is known.
 fn forget_partitions(shard: &Shard, place: &Place, seq: u64) {
-    if let Some(Ok(topic)) = shard.tracker.origin(seq).map(|origin| &origin.route.topic) {
+    let own = shard.tracker.origin(seq).filter(|origin| origin.dead_letter.is_none());
+    if let Some(Ok(topic)) = own.map(|origin| &origin.route.topic) {
         place.sink.borrow_mut().set_partitions(*topic, None);
     }
 }

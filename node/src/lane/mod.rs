@@ -67,7 +67,7 @@ pub(crate) struct Ended {
     pub(crate) end: End,
 }
 
-type Answer = (usize, TopicNo, Option<i32>);
+type Answer = (u64, TopicNo, Option<i32>);
 
 impl Lane {
     /// Starts the lane's thread. Each job's end is told through `ended`.
@@ -81,7 +81,7 @@ impl Lane {
         let thread = thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
             let local = LocalSet::new();
             if let Err(error) = local.block_on(&runtime, run(limits, inbox, ended, ring, bell)) {
-                tracing::error!(lane = number, %error, "a lane has stopped");
+                panic!("lane {number} cannot go on, and its shards with it: {error}");
             }
         })?;
         Ok(Self { jobs, thread })

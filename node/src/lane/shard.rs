@@ -100,7 +100,7 @@ pub(super) struct Shard {
     pub(super) is_serving: bool,
     /// What the broker does not grant.
     pub(super) notes: Vec<String>,
-    has_received: Cell<bool>,
+    has_moved: Cell<bool>,
     /// Wakes the driver.
     pub(super) wake: Rc<Notify>,
     /// One past the highest offset, by topic number and partition.
@@ -134,7 +134,7 @@ impl Shard {
             is_touched: false,
             is_serving: false,
             notes: Vec::new(),
-            has_received: Cell::new(false),
+            has_moved: Cell::new(false),
             wake: Rc::default(),
             offsets: Vec::new(),
             has_new_offsets: false,
@@ -159,7 +159,13 @@ impl Shard {
                     redelivered += u64::from(reading.is_duplicate);
                     bytes += self.stage(reading, received_at_ms, sink, &mut unroutable);
                 }
-                Ok(Some(event)) => events.push(event),
+                Ok(Some(event)) => {
+                    let is_last = matches!(event, Event::Disconnected(_));
+                    events.push(event);
+                    if is_last {
+                        break Ok(());
+                    }
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
@@ -169,7 +175,7 @@ impl Shard {
         self.task.received.add(received);
         self.task.redelivered.add(redelivered);
         self.show_load();
-        self.has_received.set(self.has_received.get() || received > 0);
+        self.note_moved(received > 0);
         match outcome {
             Ok(()) => Ok(unroutable),
             Err(error) => Err((unroutable, error)),
@@ -197,7 +203,8 @@ impl Shard {
         };
         let headers = headers::of_reading(&origin, &self.manifest.metadata_headers);
         let seq = self.tracker.receive(origin);
-        debug_assert_eq!(seq, reading.seq.0, "session and tracker count alike");
+        // The one assumption behind every ack: better to die than to acknowledge another reading.
+        assert_eq!(seq, reading.seq.0, "session and tracker count alike");
         match &route.topic {
             Ok(topic) => {
                 let partition = sink.partition_of(*topic, &route.key);
@@ -228,11 +235,12 @@ impl Shard {
 
     /// After a round of reports: moves the watermark, writes the acks that it allows into `out`.
     pub(super) fn settle(&mut self, now: Instant) {
-        let latency = &self.task.latency;
+        let (latency, before) = (&self.task.latency, self.tracker.watermark());
         let watermark = self.tracker.advance(|received_at, count| {
             let micros = now.saturating_duration_since(received_at).as_micros();
             latency.record(u64::try_from(micros).unwrap_or(u64::MAX), count);
         });
+        self.note_moved(watermark > before);
         self.task.acked.add(self.session.ack_up_to(Seq(watermark), &mut self.out));
         self.show_load();
     }
@@ -254,9 +262,13 @@ impl Shard {
         self.wake.notify_one();
     }
 
-    /// Whether readings have come since the last question.
-    pub(super) fn has_received(&self) -> bool {
-        self.has_received.take()
+    /// Whether readings have come or been delivered since the last question: either may make the broker send more.
+    pub(super) fn has_moved(&self) -> bool {
+        self.has_moved.take()
+    }
+
+    fn note_moved(&self, has_moved: bool) {
+        self.has_moved.set(self.has_moved.get() || has_moved);
     }
 
     /// Nothing is in flight, and every ack has been written.

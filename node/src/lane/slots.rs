@@ -32,13 +32,13 @@ pub(super) struct Slots(Vec<Place>);
 struct Place {
     shard: Option<Rc<RefCell<Shard>>>,
     /// Records handed over and not yet reported.
-    outstanding: u64,
+    unreported: u64,
 }
 
 impl Slots {
     /// A slot that no report can mean; none: all are taken.
     pub(super) fn free(&mut self) -> Option<Slot> {
-        if let Some(at) = self.0.iter().position(|place| place.shard.is_none() && place.outstanding == 0) {
+        if let Some(at) = self.0.iter().position(|place| place.shard.is_none() && place.unreported == 0) {
             return Some(Slot(at));
         }
         (self.0.len() < SLOTS_MAX).then(|| {
@@ -53,19 +53,19 @@ impl Slots {
 
     /// `count` records were handed over.
     pub(super) fn handed_over(&mut self, slot: Slot, count: u64) {
-        self.0[slot.0].outstanding += count;
+        self.0[slot.0].unreported += count;
     }
 
     /// Nothing more will be reported of what was handed over: its producer is gone.
     pub(super) fn forget(&mut self, slot: Slot) {
-        self.0[slot.0].outstanding = 0;
+        self.0[slot.0].unreported = 0;
     }
 
     /// Takes one report in: whose it is, and which reading's. None: of a task that has ended.
     pub(super) fn reported(&mut self, opaque: u64) -> Option<(&Rc<RefCell<Shard>>, Slot, u64)> {
         let at = usize::try_from(opaque >> SEQ_BITS).ok()?;
         let place = self.0.get_mut(at)?;
-        place.outstanding = place.outstanding.saturating_sub(1);
+        place.unreported = place.unreported.saturating_sub(1);
         Some((place.shard.as_ref()?, Slot(at), opaque & ((1 << SEQ_BITS) - 1)))
     }
 

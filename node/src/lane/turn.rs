@@ -20,6 +20,19 @@ use crate::pipeline::source::{
 /// read would copy what has come of it so far.
 const GATHER_BYTES: usize = 64 * 1024;
 
+/// What came of a turn: events, in order, then perhaps the end of the connection.
+#[derive(Debug, Default)]
+pub(super) struct Turned {
+    pub(super) events: Vec<Event>,
+    pub(super) close: Option<Close>,
+}
+
+impl Turned {
+    pub(super) fn closed(close: Close) -> Self {
+        Self { events: Vec::new(), close: Some(close) }
+    }
+}
+
 /// Writes the shard's `out` as far as the socket takes it; true: something was there, and all of it is written.
 pub(super) fn write(cx: &mut Context<'_>, connection: &mut Connection, shard: &mut Shard) -> Result<bool, Close> {
     let was_empty = shard.out.is_empty();
@@ -35,7 +48,7 @@ pub(super) fn read(
     connection: &mut Connection,
     core: &Rc<Core>,
     shard: &Rc<RefCell<Shard>>,
-) -> Poll<Result<Vec<Event>, Close>> {
+) -> Poll<Turned> {
     let mut own = std::mem::take(&mut shard.borrow_mut().rest);
     let polled = if own.len() > GATHER_BYTES {
         let polled = connection.poll_read_into(cx, &mut own);
@@ -60,18 +73,14 @@ pub(super) fn read(
     polled
 }
 
-fn receive(
-    bytes: io::Result<usize>,
-    core: &Rc<Core>,
-    shard: &Rc<RefCell<Shard>>,
-    input: &mut BytesMut,
-) -> Result<Vec<Event>, Close> {
+fn receive(bytes: io::Result<usize>, core: &Rc<Core>, shard: &Rc<RefCell<Shard>>, input: &mut BytesMut) -> Turned {
     match bytes {
         Ok(0) => {
-            return Err(Close::Lost { why: "the MQTT broker closed the connection".to_owned(), is_retryable: true });
+            let why = "the MQTT broker closed the connection".to_owned();
+            return Turned::closed(Close::Lost { why, is_retryable: true });
         }
         Ok(_) => {}
-        Err(error) => return Err(broke(&error)),
+        Err(error) => return Turned::closed(broke(&error)),
     }
     let (mut events, now) = (Vec::new(), Instant::now());
     let (outcome, place, slot, staged) = {
@@ -90,15 +99,16 @@ fn receive(
     if !unroutable.is_empty() {
         failures::unroutable(core, &place, &mut shard.borrow_mut(), unroutable);
     }
-    match error {
-        None => Ok(events),
+    let close = match error {
+        None => None,
         // The broker would send it again, with everything before it, at every connection.
         Some(error @ SessionError::PacketTooLarge { .. }) => {
             shard.borrow_mut().fail(format!("{error}; then pause and resume the pipeline"), false);
-            Ok(events)
+            None
         }
-        Some(error) => Err(lost(error)),
-    }
+        Some(error) => Some(lost(error)),
+    };
+    Turned { events, close }
 }
 
 fn broke(error: &io::Error) -> Close {

@@ -72,7 +72,7 @@ struct Running {
 
 #[derive(Debug)]
 struct Said {
-    shard: ShardId,
+    task: Arc<Task>,
     /// None: the word is in the log, or the shard is another's: either way nothing is left to say.
     again: Option<Word>,
 }
@@ -251,17 +251,17 @@ impl Supervisor {
         let checkpointer = self.checkpointer.clone();
         self.words.spawn(async move {
             use crate::pipeline::checkpoint::RecordError;
-            let shard = word.task.shard.clone();
+            let task = Arc::clone(&word.task);
             let said = match word.is_release {
                 true => checkpointer.release(&word.task).await,
                 false => checkpointer.record(&word.task).await,
             };
             match said {
-                Ok(()) | Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { shard, again: None },
+                Ok(()) | Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { task, again: None },
                 Err(RecordError::Unavailable(error)) => {
-                    tracing::warn!(%shard, %error, "the last checkpoint is not recorded yet");
+                    tracing::warn!(shard = %task.shard, %error, "the last checkpoint is not recorded yet");
                     sleep(LOOK_EVERY).await;
-                    Said { shard, again: Some(word) }
+                    Said { task, again: Some(word) }
                 }
             }
         });
@@ -270,11 +270,13 @@ impl Supervisor {
     fn heard(&mut self, said: Option<Said>) {
         match said {
             Some(Said { again: Some(word), .. }) => self.say(word),
-            Some(Said { shard, again: None }) => {
-                let is_over = |running: &Running| matches!(running.phase, Phase::Stopping | Phase::Retired);
-                if self.running.get(&shard).is_some_and(is_over) {
-                    self.running.remove(&shard);
-                    self.registry.remove(&shard);
+            Some(Said { task, again: None }) => {
+                let is_over = |running: &Running| {
+                    Arc::ptr_eq(&running.task, &task) && matches!(running.phase, Phase::Stopping | Phase::Retired)
+                };
+                if self.running.get(&task.shard).is_some_and(is_over) {
+                    self.running.remove(&task.shard);
+                    self.registry.remove(&task.shard);
                 }
             }
             None => {}

@@ -30,6 +30,10 @@ use super::{
 /// Most lanes: more than any machine has cores.
 const LANES_MAX: u64 = 1_024;
 
+/// Eight lanes unless told otherwise: far more than a broker's shards fill, and few enough that several sink configurations, with a
+/// second producer each while a refused batch is taken apart, stay below the bound of producers.
+const LANES_DEFAULT_MAX: u64 = 8;
+
 /// 200,000 readings: a fifth of a second at the rate a lane reaches, twenty times what linger and a Kafka round trip need.
 const LANE_READINGS: u64 = 200_000;
 
@@ -60,7 +64,7 @@ pub struct Node {
     pub http_listen: SocketAddr,
     /// `pipelines_dir`: pipelines that are applied at start. Default none.
     pub pipelines_dir: Option<PathBuf>,
-    /// `lanes`: threads that carry readings. Default: the machine's cores.
+    /// `lanes`: threads that carry readings. Default: the machine's cores, at most 8.
     pub lanes: NonZeroUsize,
     /// `in_flight`
     pub in_flight: InFlight,
@@ -166,7 +170,7 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
     let http_listen = table.or("http_listen", SocketAddr::from(([127, 0, 0, 1], 7071)), address);
     let pipelines_dir = table.maybe("pipelines_dir", path);
     let cores = u64::try_from(host.cores.get()).unwrap_or(LANES_MAX);
-    let lanes = table.or("lanes", cores.min(LANES_MAX), |field| field.number(1..=LANES_MAX));
+    let lanes = table.or("lanes", cores.min(LANES_DEFAULT_MAX), |field| field.number(1..=LANES_MAX));
     let in_flight = in_flight(table);
     let secret_roots = table.or("secret_roots", vec!["/run/secrets".into()], secret_roots);
     let second = Duration::from_secs(1);

@@ -213,7 +213,9 @@ impl Sink {
 
     /// Learns a partition count; `None`: ask librdkafka's own partitioner from now on.
     pub(crate) fn set_partitions(&mut self, topic: TopicNo, count: Option<i32>) {
-        self.topics[topic.0].partitions = count;
+        if let Some(topic) = self.topics.get_mut(topic.0) {
+            topic.partitions = count;
+        }
     }
 
     /// The questions whose answers keep partition counts fresh: of all topics, or only of those not yet known.
@@ -296,7 +298,12 @@ impl Sink {
             known.alone = Some(alone.0.topic(&known.name, topic.0).map_err(SinkError::from)?);
         }
         match &known.alone {
-            Some(handle) => handle.produce(partition, &record_of(record), &record.headers).map_err(SinkFailure::Code),
+            Some(handle) => match handle.produce(partition, &record_of(record), &record.headers) {
+                // This producer's metadata may be older than the count: its own partitioner keeps the same rule.
+                Err(RDKafkaErrorCode::UnknownPartition) => handle.produce(None, &record_of(record), &record.headers),
+                produced => produced,
+            }
+            .map_err(SinkFailure::Code),
             None => Err(SinkFailure::Code(RDKafkaErrorCode::BrokerDestroy)),
         }
     }
@@ -323,6 +330,11 @@ impl Sink {
             self.trouble = trouble;
         }
         is_done
+    }
+
+    /// Says that this sink is of no more use, if nothing has said so before.
+    pub(crate) fn kill(&mut self, why: &str) {
+        self.death.get_or_insert_with(|| why.to_owned());
     }
 
     /// Why this sink can never deliver again, if so.

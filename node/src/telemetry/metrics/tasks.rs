@@ -1,6 +1,7 @@
 //! Metrics per shard, read from the registry of tasks.
 //!
-//! A counter starts at 0 with each task, that is with each epoch of a shard on this node, as counters may.
+//! A counter starts at 0 with each task, that is with each epoch of a shard on this node, as counters may: what the ledger brings from
+//! earlier tasks would step back after a crash, which a rate takes for a restart.
 
 use std::{fmt, sync::Arc};
 
@@ -17,18 +18,18 @@ use crate::registry::{LATENCY_BOUNDS_MS, Registry, State, Task};
 type Counter = (&'static str, &'static str, fn(&Task) -> u64);
 
 const COUNTERS: [Counter; 9] = [
-    ("sluice_readings_received", "Readings decoded from MQTT.", |task| task.received.get()),
-    ("sluice_readings_redelivered", "Of the received, those with the DUP flag.", |task| task.redelivered.get()),
-    ("sluice_readings_delivered", "Readings that Kafka acknowledged.", |task| task.delivered.get()),
-    ("sluice_readings_filtered", "Readings left out on purpose.", |task| task.filtered.get()),
-    ("sluice_readings_dead_lettered", "Readings delivered to the dead-letter topic.", |task| task.dead_lettered.get()),
+    ("sluice_readings_received", "Readings decoded from MQTT.", |task| task.received.own()),
+    ("sluice_readings_redelivered", "Of the received, those with the DUP flag.", |task| task.redelivered.own()),
+    ("sluice_readings_delivered", "Readings that Kafka acknowledged.", |task| task.delivered.own()),
+    ("sluice_readings_filtered", "Readings left out on purpose.", |task| task.filtered.own()),
+    ("sluice_readings_dead_lettered", "Readings delivered to the dead-letter topic.", |task| task.dead_lettered.own()),
     ("sluice_readings_returned", "Readings left to the MQTT broker unacknowledged, which sends them again.", |task| {
-        task.returned.get()
+        task.returned.own()
     }),
-    ("sluice_readings_acked", "Readings acknowledged to MQTT (QoS 1 and 2).", |task| task.acked.get()),
-    ("sluice_mqtt_connections", "Connections to the MQTT broker that it accepted.", |task| task.connections.get()),
+    ("sluice_readings_acked", "Readings acknowledged to MQTT (QoS 1 and 2).", |task| task.acked.own()),
+    ("sluice_mqtt_connections", "Connections to the MQTT broker that it accepted.", |task| task.connections.own()),
     ("sluice_mqtt_sessions_lost", "Sessions that the MQTT broker should have kept and had not.", |task| {
-        task.sessions_lost.get()
+        task.sessions_lost.own()
     }),
 ];
 
