@@ -198,7 +198,10 @@ async fn apply_all(coordinator: &Coordinator, cluster: &ClusterName, manifests: 
             Outcome::Pipeline { pipeline, changed } => {
                 tracing::info!(pipeline = %manifest.name, revision = %pipeline.revision, changed, "pipeline applied from file");
             }
-            Outcome::Refused(refusal) => return Err(refused(refusal.message)),
+            // What was there goes on: one pipeline that cannot be changed now must not keep the others from running.
+            Outcome::Refused(refusal) => {
+                tracing::error!(pipeline = %manifest.name, "not applied from file: {}", refusal.message);
+            }
             other => return Err(refused(format!("{other:?}"))),
         }
     }

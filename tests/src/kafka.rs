@@ -22,9 +22,10 @@ const HEAP: &str = "-Xmx512m";
 /// A running broker.
 #[derive(Debug)]
 pub struct Kafka {
+    /// Ends before its directory goes, with its log in it.
+    process: Option<Process>,
     dir: TempDir,
     port: u16,
-    process: Option<Process>,
 }
 
 impl Kafka {

@@ -25,12 +25,13 @@ pub struct Setup {
 /// A running broker.
 #[derive(Debug)]
 pub struct Mosquitto {
+    /// Ends before its directory goes, with its log in it.
+    process: Option<Process>,
     dir: TempDir,
     /// Where it listens on 127.0.0.1.
     pub port: u16,
     /// Where it listens for TLS, if it does.
     pub tls_port: Option<u16>,
-    process: Option<Process>,
 }
 
 impl Mosquitto {

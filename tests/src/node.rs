@@ -20,10 +20,11 @@ const STOP: Duration = Duration::from_secs(30);
 /// A node with its disk.
 #[derive(Debug)]
 pub struct Node {
+    /// Ends before its directory goes, with its log in it.
+    process: Option<Process>,
     dir: TempDir,
     admin_port: u16,
     http_port: u16,
-    process: Option<Process>,
 }
 
 impl Node {

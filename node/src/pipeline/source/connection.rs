@@ -215,9 +215,15 @@ impl Connection {
         std::future::poll_fn(|cx| self.poll_write_from(cx, out)).await
     }
 
-    /// Closes in order: the broker sees everything written before, then the end.
+    /// Closes in order: the broker sees everything written before, then the end. What it still sends is read and thrown away until it
+    /// closes, too: a socket closed with bytes unread is reset, and the reset overtakes acks that the broker has not read yet.
     pub async fn close(mut self) -> io::Result<()> {
-        self.shutdown().await
+        self.shutdown().await?;
+        let mut ignored = BytesMut::new();
+        while self.read_into(&mut ignored).await? > 0 {
+            ignored.clear();
+        }
+        Ok(())
     }
 }
 

@@ -84,7 +84,7 @@ impl Refused {
             0x84 => "set the source's version to one that the broker speaks",
             0x85 => "allow the client id at the broker",
             0x86 | 0x8C => "check the source's username and password",
-            0x87 => "give this user the right to connect with this client id",
+            0x87 => "check the source's username and password, and this user's right to connect with this client id",
             0x8A => "lift the ban at the broker",
             0x9C | 0x9D => "change the source's servers",
             0x95 | 0x97 | 0x9F => "raise the broker's limit",
