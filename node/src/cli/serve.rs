@@ -143,18 +143,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 pub(super) fn check(command: &ConfigCommand) -> Result<(), Failure> {
     let ConfigCommand::Check { node, files } = command;
     let config = load(node)?;
-    let usage = |error: config::ConfigErrors| Failure::usage(error.to_string());
-    let mut pipelines = match &config.pipelines_dir {
-        Some(dir) => manifests::load_dir(dir).map_err(usage)?,
-        None => Vec::new(),
-    };
-    for file in files {
-        pipelines.extend(manifests::load_file(file).map_err(usage)?);
+    let (mut pipelines, mut wrong) = (Vec::new(), Vec::new());
+    let directory = config.pipelines_dir.as_deref().map(manifests::load_dir);
+    for found in directory.into_iter().chain(files.iter().map(|file| manifests::load_file(file))) {
+        match found {
+            Ok(found) => pipelines.extend(found),
+            Err(errors) => wrong.push(errors.to_string()),
+        }
+    }
+    let resolved = pipelines.iter().map(|pipeline| pipeline.resolve(&config.secret_roots));
+    wrong.extend(resolved.filter_map(Result::err).map(|errors| errors.to_string()));
+    if !wrong.is_empty() {
+        return Err(Failure::usage(wrong.join("\n")));
     }
     let shown = |error| Failure::failed(format!("cannot print what is in effect: {error}"));
     let mut documents = vec![config.to_yaml().map_err(shown)?];
     for pipeline in &pipelines {
-        pipeline.resolve(&config.secret_roots).map_err(usage)?;
         documents.push(pipeline.to_yaml().map_err(shown)?);
     }
     write_line(documents.join("---\n").trim_end())

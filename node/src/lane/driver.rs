@@ -46,7 +46,7 @@ pub(super) enum Close {
     /// It broke, or the broker ended it; `is_retryable`: false asks for the longest wait.
     Lost { why: String, is_retryable: bool },
     /// The producer is gone.
-    SinkDied,
+    SinkDied { why: String },
     /// All is done that was asked for.
     Ended(End),
 }
@@ -119,11 +119,13 @@ impl Driver {
             }
             match close {
                 Close::Ended(end) => return end,
-                Close::SinkDied => {
+                Close::SinkDied { why } => {
                     if let Err(message) = self.replace_sink() {
                         self.job.task.set_status(State::Failed, message);
                         return End::Failed { may_pass: true };
                     }
+                    // A producer that dies at once, for want of a right say, must not be made again and again without a pause.
+                    self.lost(&format!("the Kafka producer failed: {why}"), true, &mut backoff).await;
                 }
                 Close::Lost { why, is_retryable } => {
                     if self.may_leave_behind(attempt) {
@@ -279,8 +281,8 @@ impl Driver {
             tracing::error!(shard = %self.job.task.shard, "{}", broken.message);
             return Some(Close::Ended(End::Failed { may_pass: broken.may_pass }));
         }
-        if shard.place.sink.borrow().death().is_some() {
-            return Some(Close::SinkDied);
+        if let Some(why) = shard.place.sink.borrow().death() {
+            return Some(Close::SinkDied { why: why.to_owned() });
         }
         let is_idle = shard.is_idle();
         if let Some(stop) = stop {
