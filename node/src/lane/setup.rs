@@ -3,12 +3,9 @@
 use sluice_coordinator::model::Session as Recorded;
 
 use super::job::{Job, Purpose};
-use crate::{
-    config::manifest::MqttSource,
-    pipeline::source::{
-        connection::Connector,
-        session::{Session, Settings},
-    },
+use crate::pipeline::source::{
+    connection::Connector,
+    session::{Session, Settings},
 };
 
 /// What the connections of a task are made with.
@@ -31,7 +28,7 @@ pub(super) fn make(job: &Job) -> Result<Setup, String> {
         keep_alive: source.keep_alive,
         receive_maximum: source.receive_maximum,
         qos: source.qos,
-        filters: before.iter().map(|filter| subscription(source, filter)).collect(),
+        filters: before.iter().map(|filter| source.subscription(filter)).collect(),
         packet_bytes_max: source.packet_bytes_max,
         expects_session: job.recorded.as_ref().is_some_and(|recorded| recorded.is_open),
         ends_session: false,
@@ -43,7 +40,7 @@ impl Setup {
     /// A session that, when it connects, comes from what the broker may have to what the job wants.
     pub(super) fn session(&self, job: &Job) -> Result<Session, String> {
         let mut session = Session::new(self.settings.clone()).map_err(|error| error.to_string())?;
-        let wanted: Vec<_> = wanted(job).iter().map(|filter| subscription(&job.manifest.source, filter)).collect();
+        let wanted: Vec<_> = wanted(job).iter().map(|filter| job.manifest.source.subscription(filter)).collect();
         session.change_filters(&wanted, &mut bytes::BytesMut::new()).map_err(|error| error.to_string())?;
         Ok(session)
     }
@@ -79,12 +76,5 @@ fn wanted(job: &Job) -> Vec<String> {
     match job.purpose {
         Purpose::Run => job.manifest.source.topics.iter().map(ToString::to_string).collect(),
         Purpose::Retire | Purpose::Discard => Vec::new(),
-    }
-}
-
-fn subscription(source: &MqttSource, filter: &str) -> String {
-    match &source.share_group {
-        Some(group) => format!("$share/{group}/{filter}"),
-        None => filter.to_owned(),
     }
 }

@@ -69,13 +69,17 @@ pub struct MqttSource {
 }
 
 impl MqttSource {
-    /// The filters as they are subscribed, with the share prefix where the group is shared.
-    pub fn subscriptions(&self) -> Vec<String> {
-        let subscription = |filter: &Filter| match &self.share_group {
+    /// A filter as it is subscribed, with the share prefix where the group is shared.
+    pub fn subscription(&self, filter: &str) -> String {
+        match &self.share_group {
             Some(group) => format!("$share/{group}/{filter}"),
-            None => filter.to_string(),
-        };
-        self.topics.iter().map(subscription).collect()
+            None => filter.to_owned(),
+        }
+    }
+
+    /// The filters as they are subscribed.
+    pub fn subscriptions(&self) -> Vec<String> {
+        self.topics.iter().map(|filter| self.subscription(filter.as_str())).collect()
     }
 }
 
