@@ -159,7 +159,7 @@ impl Driver {
         };
         let mut shard = self.shard.borrow_mut();
         let shard = &mut *shard;
-        shard.rest.clear();
+        shard.forget_rest();
         let connection = connected.map_err(|error| Close::Lost { why: error.to_string(), is_retryable: true })?;
         shard.session.connect(Instant::now(), &mut shard.out).map_err(turn::lost)?;
         Ok(connection)
@@ -362,7 +362,7 @@ impl Driver {
         {
             let mut shard = self.shard.borrow_mut();
             shard.session.connection_lost();
-            shard.rest.clear();
+            shard.forget_rest();
             shard.is_serving = false;
             shard.notes.clear();
         }
@@ -420,7 +420,10 @@ impl Driver {
         if !shard.session.is_connected() {
             return true;
         }
-        stop.is_none() && shard.load.has_room(&self.core.limits) && self.core.total.has_room(&self.core.limits)
+        stop.is_none()
+            && !shard.session.exceeds_window()
+            && shard.load.has_room(&self.core.limits)
+            && self.core.total.has_room(&self.core.limits)
     }
 
     fn next_deadline(&self, stop: Option<Stop>, last_moved: Instant) -> Instant {

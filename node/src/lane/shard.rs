@@ -87,8 +87,10 @@ pub(super) struct Shard {
     pub(super) session: Session,
     pub(super) tracker: Tracker<Origin>,
     routes: Rc<RefCell<Routes>>,
-    /// What is left of the last read: the start of a packet.
+    /// What is left of the last read: the start of a packet, or whole packets when [`holds_back`](Self::holds_back).
     pub(super) rest: BytesMut,
+    /// Whole packets are left for when the window has room again: what a crash may repeat stays within it, whatever the broker does.
+    pub(super) holds_back: bool,
     /// To be written to the broker.
     pub(super) out: BytesMut,
     /// Of this shard, readings and bytes handed over and not delivered.
@@ -128,6 +130,7 @@ impl Shard {
             tracker: Tracker::default(),
             routes,
             rest: BytesMut::new(),
+            holds_back: false,
             out: BytesMut::new(),
             load,
             broken: None,
@@ -141,8 +144,8 @@ impl Shard {
         }
     }
 
-    /// Takes everything whole out of `input`: readings are staged, other events pushed to `events`. Returns the readings
-    /// that have no route, for the lane to deal with.
+    /// Takes everything whole out of `input`, as far as the window has room: readings are staged, other events pushed to `events`.
+    /// Returns the readings that have no route, for the lane to deal with.
     pub(super) fn receive(
         &mut self,
         input: &mut BytesMut,
@@ -153,6 +156,10 @@ impl Shard {
         let received_at_ms = headers::unix_ms();
         let (mut received, mut redelivered, mut bytes, mut unroutable) = (0, 0, 0, Vec::new());
         let outcome = loop {
+            self.holds_back = self.session.exceeds_window() && !input.is_empty();
+            if self.holds_back {
+                break Ok(());
+            }
             match self.session.next(input, now, &mut self.out) {
                 Ok(Some(Event::Reading(reading))) => {
                     received += 1;
@@ -250,8 +257,14 @@ impl Shard {
         self.session.abandon();
         self.task.returned.add(self.tracker.abandon());
         self.load.clear();
-        self.rest.clear();
+        self.forget_rest();
         self.show_load();
+    }
+
+    /// What was read of a connection that is no more.
+    pub(super) fn forget_rest(&mut self) {
+        self.rest.clear();
+        self.holds_back = false;
     }
 
     /// Stops the shard, once.

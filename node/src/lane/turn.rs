@@ -42,7 +42,7 @@ pub(super) fn write(cx: &mut Context<'_>, connection: &mut Connection, shard: &m
     }
 }
 
-/// Reads once and hands over everything whole; pending when nothing has come.
+/// Reads once, unless something was held back, and hands over everything whole; pending when nothing has come.
 pub(super) fn read(
     cx: &mut Context<'_>,
     connection: &mut Connection,
@@ -50,7 +50,9 @@ pub(super) fn read(
     shard: &Rc<RefCell<Shard>>,
 ) -> Poll<Turned> {
     let mut own = std::mem::take(&mut shard.borrow_mut().rest);
-    let polled = if own.len() > GATHER_BYTES {
+    let polled = if shard.borrow().holds_back {
+        Poll::Ready(receive(Ok(own.len()), core, shard, &mut own))
+    } else if own.len() > GATHER_BYTES {
         let polled = connection.poll_read_into(cx, &mut own);
         polled.map(|bytes| receive(bytes, core, shard, &mut own))
     } else {

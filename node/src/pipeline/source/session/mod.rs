@@ -248,6 +248,13 @@ impl Session {
         self.owed.len() + self.held.recorded()
     }
 
+    /// The broker has sent more than the receive maximum allows [MQTT-3.3.4-9], as Mosquitto 2.0.11 does once readings have queued up
+    /// behind a full window. Only deliveries end this, so whoever stops reading until then waits for nothing that the broker must say.
+    #[must_use]
+    pub fn exceeds_window(&self) -> bool {
+        self.owed.len() > usize::from(self.settings.receive_maximum.get())
+    }
+
     /// `QoS` 2 packet ids between PUBLISH and PUBREL, those of earlier connections included.
     #[must_use]
     pub fn held(&self) -> usize {
