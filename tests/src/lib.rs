@@ -1,23 +1,11 @@
-//! The harness of the behaviour tests: real MQTT brokers, a real Kafka, real nodes, faults, and an oracle that reads Kafka itself.
-//!
-//! Everything here is blocking: a test is one linear story. Only [`eventually()`] waits. Nothing that is started outlives the test
-//! process, even when that is killed ([`process`]).
+//! What the behaviour tests have besides the servers and faults of [`sluice_loadtest::lab`], which they share with `loadtest chaos`: a
+//! scene set with one node, a device, a broker that follows a script, and the verdict of a `loadtest`.
 
-pub mod admin;
 pub mod device;
-pub mod environment;
-pub mod eventually;
-pub mod kafka;
 pub mod loadtest;
-pub mod mosquitto;
-pub mod node;
-pub mod pipeline;
-pub mod ports;
-pub mod process;
-pub mod rounds;
 pub mod scene;
 pub mod scripted;
-pub mod topic;
-mod watchdog;
 
-pub use eventually::eventually;
+pub use sluice_loadtest::lab::{
+    admin, environment, eventually, kafka, mosquitto, node, pipeline, ports, process, rounds, topic,
+};

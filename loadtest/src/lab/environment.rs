@@ -73,14 +73,17 @@ pub fn openssl() -> anyhow::Result<PathBuf> {
     on_path("openssl")
 }
 
-/// A program of this workspace, built with the same profile as the tests.
+/// A program of this workspace, built with the same profile as this one.
 ///
 /// # Errors
 /// It has not been built.
 pub fn built(name: &str) -> anyhow::Result<PathBuf> {
-    // This test is target/<profile>/deps/<test>-<hash>.
-    let test = env::current_exe()?;
-    let profile = test.parent().and_then(Path::parent).context("a test runs outside a target directory")?;
+    // Programs are target/<profile>/<name>, tests target/<profile>/deps/<test>-<hash>, examples beside deps.
+    let this = env::current_exe()?;
+    let mut profile = this.parent().context("a program lies in a directory")?;
+    if profile.ends_with("deps") || profile.ends_with("examples") {
+        profile = profile.parent().context("a test runs outside a target directory")?;
+    }
     let program = profile.join(name);
     ensure!(
         program.is_file(),

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{admin::Admin, environment, ports, process::Process};
+use super::{admin::Admin, environment, ports, process::Process};
 
 /// A clean stop takes at most its drain deadline (10 s unless told otherwise) and some.
 const STOP: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use tempfile::TempDir;
 
-use crate::{environment, ports, process::Process};
+use super::{environment, ports, process::Process};
 
 /// Kafka's heap. With it a broker stays below 1 GiB, and carries what a test machine can publish.
 const HEAP: &str = "-Xmx512m";

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::{
+use super::{
     eventually::{PATIENCE, within},
     watchdog,
 };

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, net::TcpStream, path::PathBuf, process::Command, 
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use crate::{environment, ports, process::Process};
+use super::{environment, ports, process::Process};
 
 /// How a broker is set up. Queues are never bounded: a bounded queue drops readings, which is the broker's doing.
 #[derive(Debug, Clone, Default)]
