@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use sluice_tests::{
+    device::Device,
+    eventually::within,
     kafka::Kafka,
     loadtest::{Load, Report},
     mosquitto::Setup,
@@ -106,6 +108,33 @@ fn kafka_hung_for_twenty_seconds_loses_nothing() -> anyhow::Result<()> {
         check(&report, u64::from(SHARDS) * u64::from(WINDOW))?;
         scene.wait_settled()?;
         Ok(())
+    })
+}
+
+/// librdkafka has errors to tell before anything asks it for events; delivery reports behind them must not wait for ever.
+#[test]
+fn a_node_that_starts_before_kafka_delivers_and_settles_once_kafka_is_there() -> anyhow::Result<()> {
+    let mut kafka = Kafka::start()?;
+    rounds(|round| {
+        let mut scene = Scene::set_with(&kafka.servers(), &Setup::default(), "", |pipeline| {
+            pipeline.shards = SHARDS;
+            pipeline.kafka_properties.push(("debug".to_owned(), "broker".to_owned()));
+        })?;
+        scene.node.stop()?;
+        kafka.kill()?;
+        scene.node.start_again()?;
+        let moment = round.below(3_000);
+        round.last(Duration::from_millis(moment));
+        let mut device = Device::connect(scene.mqtt.port)?;
+        for number in 0..30 {
+            device.publish(&format!("factory/zoneA/sensor-{number}/reading"), 1, b"21.5")?;
+        }
+        kafka.start_again()?;
+        within(Duration::from_secs(60), "everything is delivered and acknowledged", || {
+            let delivered = scene.wait_settled()?;
+            ensure!(delivered == 30, "{delivered} delivered");
+            scene.topic.check_count(30)
+        })
     })
 }
 

@@ -143,6 +143,9 @@ async fn run(
             Some(_) = jobs.join_next(), if !jobs.is_empty() => {}
             Some((place, topic, count)) = answered.recv() => core.answer(place, topic, count),
             _ = ticks.tick() => {
+                while !core.take_reports() {
+                    yield_now().await;
+                }
                 core.show(Instant::now());
                 core.ask(!round.get().is_multiple_of(PARTITIONS_EVERY));
                 round.set(round.get().wrapping_add(1));

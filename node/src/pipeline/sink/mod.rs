@@ -12,7 +12,11 @@ mod verdict;
 use std::{
     collections::HashMap,
     ffi::CString,
-    os::fd::{AsRawFd, BorrowedFd},
+    io::Write as _,
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     rc::Rc,
     sync::{
         Arc,
@@ -168,11 +172,20 @@ impl PartitionQuery {
     }
 }
 
+/// Has librdkafka ring `wake` at events. It rings only for an event that finds its queue empty, and since the producer was made an error may
+/// have come into it: unless the queue is emptied once it would never ring. So this rings first.
+fn announce(producer: &Native, wake: BorrowedFd<'_>) {
+    producer.announce_events(wake.as_raw_fd());
+    let rung = wake.try_clone_to_owned().and_then(|wake| UnixStream::from(wake).write(&[1]));
+    // A bell that takes no more has rung already; and the lane looks once a second by itself.
+    drop(rung);
+}
+
 impl Sink {
     /// A sink with this producer configuration, whose events make `wake` readable.
     pub(crate) fn new(config: ProducerConfig, wake: BorrowedFd<'_>) -> Result<Self, SinkError> {
         let main = Counted::new(&config, &[])?;
-        main.0.announce_events(wake.as_raw_fd());
+        announce(&main.0, wake);
         Ok(Self {
             config,
             main,
@@ -289,7 +302,7 @@ impl Sink {
     ) -> Result<(), SinkFailure> {
         if self.alone.is_none() {
             let alone = Counted::new(&self.config, &[("batch.num.messages", "1"), ("linger.ms", "0")])?;
-            alone.0.announce_events(wake.as_raw_fd());
+            announce(&alone.0, wake);
             self.alone = Some(alone);
         }
         let partition = self.partition_of(topic, &record.key);

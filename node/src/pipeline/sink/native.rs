@@ -104,7 +104,7 @@ impl Native {
         Ok(Arc::new(Self { client, events }))
     }
 
-    /// From now on a byte is written to `fd`, which must not block, when the first event arrives after a poll.
+    /// From now on a byte is written to `fd`, which must not block, when an event arrives in an empty queue: what lies there already must be polled first.
     pub(super) fn announce_events(&self, fd: c_int) {
         static BYTE: u8 = 1;
         // SAFETY: the payload is copied by the call; writing to a descriptor that was closed fails and is ignored there.
