@@ -299,6 +299,9 @@ impl Session {
     #[inline(always)]
     fn receive(&mut self, publish: Publish, out: &mut BytesMut) -> Result<Option<Reading>, SessionError> {
         let seq = self.next_seq;
+        if publish.qos != Qos::AtMostOnce {
+            self.check_owed()?;
+        }
         match publish.qos {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => self.owed.push(Owed { seq, packet_id: publish.packet_id, kind: Kind::Puback }),
@@ -309,12 +312,12 @@ impl Session {
                 if repeated.is_some() {
                     // Its reading may be delivered already, and no later delivery need come to set the ack free.
                     self.write_due(out);
-                    self.check_owed()?;
+                    self.note_window();
                     return Ok(None);
                 }
             }
         }
-        self.check_owed()?;
+        self.note_window();
         self.next_seq += 1;
         Ok(Some(Reading {
             seq: Seq(seq),
@@ -327,23 +330,24 @@ impl Session {
         }))
     }
 
-    /// A broker that exceeds the window is borne with, up to a bound: only its own promise is broken.
-    fn check_owed(&mut self) -> Result<(), SessionError> {
-        let used = self.window_used();
-        if used <= usize::from(self.settings.receive_maximum.get()) {
-            return Ok(());
-        }
-        if self.owed.len() > ring::OWED_MAX {
+    /// A broker that exceeds the window is borne with, up to a bound: only its own promise is broken. Asked before anything of a packet
+    /// is taken in: a receipt kept of a reading that was never handed out would swallow that reading on the next connection.
+    fn check_owed(&self) -> Result<(), SessionError> {
+        if self.owed.len() >= ring::OWED_MAX {
             return Err(SessionError::protocol("readings without end that wait for no ack [MQTT-3.3.4-9]"));
         }
-        if !self.is_window_noted && self.settings.version == Version::V5 {
+        Ok(())
+    }
+
+    fn note_window(&mut self) {
+        let is_exceeded = self.window_used() > usize::from(self.settings.receive_maximum.get());
+        if is_exceeded && !self.is_window_noted && self.settings.version == Version::V5 {
             self.is_window_noted = true;
             self.pending = Some(Event::Noted(format!(
                 "the MQTT broker sends more than the {} unacknowledged readings asked for [MQTT-3.3.4-9]",
                 self.settings.receive_maximum
             )));
         }
-        Ok(())
     }
 
     fn answer_to_connect(
@@ -378,8 +382,8 @@ impl Session {
     fn control(&mut self, first: u8, packet: Bytes, out: &mut BytesMut) -> Result<Option<Event>, SessionError> {
         match packet::read(first, packet, self.settings.version)? {
             Packet::Pubrel { packet_id } => {
-                self.release(packet_id, out);
                 self.check_owed()?;
+                self.release(packet_id, out);
                 Ok(None)
             }
             Packet::Pingresp => {

@@ -428,6 +428,21 @@ fn a_broker_that_exceeds_the_window_is_noted_once() {
     assert_eq!((events.len(), wire.session.window_used()), (151, 150));
 }
 
+/// A receipt of a reading that was not handed out would have its repeat acknowledged and never delivered.
+#[test]
+fn a_reading_that_ends_a_flooded_connection_is_handed_out_on_the_next() {
+    for version in VERSIONS {
+        let mut wire = Wire::open(version, Qos::ExactlyOnce);
+        let packets = publish(version, 1, 1, false, "x").repeat(ring::OWED_MAX);
+        wire.hear(&packets).unwrap();
+        let next = wire.session.next_seq();
+        assert!(matches!(wire.hear(&publish(version, 2, 9, false, "y")), Err(SessionError::Protocol(_))));
+        assert_eq!((wire.session.next_seq(), wire.session.held()), (next, 0));
+        wire.reconnect(true);
+        assert_eq!(wire.publish(2, 9, true, "y").unwrap().seq, next);
+    }
+}
+
 /// [MQTT-3.1.2-20]
 #[test]
 fn the_connection_is_kept_alive_and_given_up_when_nothing_answers() {
