@@ -60,9 +60,10 @@ impl Setup {
         }
     }
 
-    /// What the broker has, once it has answered.
+    /// What the broker has, once it has answered: what it did not unsubscribe is kept, so that the next task asks again.
     pub(super) fn recorded_after(&self, job: &Job, session: &Session) -> Recorded {
-        let filters = if session.is_settled() { wanted(job) } else { self.recorded_before(job).filters };
+        let (mut filters, wanted) = (self.recorded_before(job).filters, wanted(job));
+        filters.retain(|filter| wanted.contains(filter) || session.may_have(&job.manifest.source.subscription(filter)));
         Recorded { revision: job.revision, filters, is_open: true }
     }
 

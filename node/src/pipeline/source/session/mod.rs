@@ -230,6 +230,12 @@ impl Session {
         self.subscriptions.is_settled()
     }
 
+    /// The session at the broker is subscribed to `filter`, or may be: wanted or not, an UNSUBSCRIBE may be under way or refused.
+    #[must_use]
+    pub fn may_have(&self, filter: &str) -> bool {
+        self.subscriptions.may_have(filter)
+    }
+
     /// Number that the next reading will get; as many have been handed out.
     #[must_use]
     pub fn next_seq(&self) -> Seq {

@@ -255,6 +255,24 @@ fn a_change_of_filters_asks_for_the_difference() {
     }
 }
 
+/// [MQTT-3.11.3-2]
+#[test]
+fn a_filter_that_the_broker_does_not_unsubscribe_stays_and_is_asked_for_again() {
+    let mut wire = Wire::open(Version::V5, Qos::AtLeastOnce);
+    let old = wire.session.filters()[0].clone();
+    assert_eq!(wire.session.change_filters(&["b".into()], &mut wire.out), Ok(true));
+    assert!(wire.session.may_have(&old) && wire.session.may_have("b"), "nothing is answered yet");
+    let events = wire.hear(&unsuback(Version::V5, 2, &[0x87])).unwrap();
+    let refused = vec![RefusedFilter { filter: old.clone(), code: 0x87 }];
+    assert_eq!(events, [Event::Unsubscribed { refused }]);
+    assert!(wire.session.may_have(&old));
+    wire.session.connect(wire.now, &mut wire.out).unwrap();
+    wire.hear(&connack(Version::V5, true)).unwrap();
+    assert!(wire.sent().contains(&Sent::Unsubscribe(4, vec![old.clone()])));
+    wire.hear(&unsuback(Version::V5, 4, &[0])).unwrap();
+    assert!(!wire.session.may_have(&old));
+}
+
 #[test]
 fn a_retiring_session_unsubscribes_reads_on_and_ends() {
     for version in VERSIONS {
