@@ -142,7 +142,8 @@ impl Driver {
     /// Whether a pipeline may go although its session could not be ended: the broker has probably none, or the user has said that
     /// what it holds may be lost, and the broker does not answer.
     fn may_leave_behind(&self, attempt: usize) -> bool {
-        let was_open = self.job.recorded.as_ref().is_some_and(|recorded| recorded.is_open);
+        // As recorded, or opened by this very task.
+        let was_open = self.job.task.session().is_some_and(|session| session.is_open);
         match self.job.purpose {
             Purpose::Run => false,
             Purpose::Retire => !was_open,
@@ -237,8 +238,12 @@ impl Driver {
                 shard.notes = granted.notes;
                 shard.is_serving = true;
                 self.accepted_at.set(Some(Instant::now()));
+                let was_open = task.session().is_some_and(|session| session.is_open);
                 task.set_session(Some(Recorded { is_open: true, ..self.setup.recorded_before(&self.job) }));
                 task.set_status(State::Running, shard.notes.join("; "));
+                if !was_open {
+                    self.job.checkpointer.record_soon(task);
+                }
             }
             Event::Subscribed(subscribed) => {
                 // What is granted is carried; ending the connection would have the broker send its readings again and again.

@@ -64,6 +64,12 @@ impl Checkpointer {
         self.say(task, false).await
     }
 
+    /// Has the task's present word recorded, without waiting: what is lost on the way, the next interval tells.
+    pub fn record_soon(&self, task: &Arc<Task>) {
+        let (answer, _) = oneshot::channel();
+        drop(self.words.try_send(Word { task: Arc::clone(task), is_released: false, answer }));
+    }
+
     /// As [`record`](Self::record), and gives the shard back.
     ///
     /// # Errors
