@@ -168,7 +168,7 @@ impl Driver {
 
     /// Carries readings over one connection until it ends.
     async fn serve(&self, mut connection: Connection) -> Close {
-        let mut last_moved = Instant::now();
+        let (mut last_moved, mut was_reading) = (Instant::now(), true);
         loop {
             {
                 let shard = self.shard.borrow();
@@ -181,6 +181,11 @@ impl Driver {
                 return self.close(connection, close).await;
             }
             let may_read = self.may_read(stop);
+            if std::mem::replace(&mut was_reading, may_read) != may_read
+                && let Some(close) = self.tick(may_read).close
+            {
+                return close;
+            }
             let deadline = self.next_deadline(stop, last_moved);
             let wake = Rc::clone(&self.shard.borrow().wake);
             let mut stopping = self.job.stop.clone();
