@@ -430,10 +430,7 @@ impl Driver {
         if !shard.session.is_connected() {
             return true;
         }
-        stop.is_none()
-            && !shard.session.exceeds_window()
-            && shard.load.has_room(&self.core.limits)
-            && self.core.total.has_room(&self.core.limits)
+        stop.is_none() && shard.has_room(&self.core.limits) && self.core.total.has_room(&self.core.limits)
     }
 
     fn next_deadline(&self, stop: Option<Stop>, last_moved: Instant) -> Instant {

@@ -22,7 +22,7 @@ use super::{
     slots::Slot,
 };
 use crate::{
-    config::Manifest,
+    config::{InFlight, Manifest},
     pipeline::{
         sink::{Sink, Staged, TopicNo},
         source::session::{Event, Properties, Reading, Seq, Session, SessionError},
@@ -265,6 +265,13 @@ impl Shard {
     pub(super) fn forget_rest(&mut self) {
         self.rest.clear();
         self.holds_back = false;
+    }
+
+    /// The shard may read on, as far as it alone is concerned.
+    pub(super) fn has_room(&self, limits: &InFlight) -> bool {
+        !self.session.exceeds_window()
+            && self.load.has_room(limits)
+            && (self.tracker.len() as u64) < limits.shard_readings.get()
     }
 
     /// Stops the shard, once.
