@@ -56,6 +56,8 @@ type WeakRoutes = Weak<RefCell<Routes>>;
 pub(super) struct Place {
     /// Never given twice.
     number: u64,
+    /// In flight through this sink.
+    pub(super) load: Rc<Total>,
     pub(super) sink: RefCell<Sink>,
     config: ProducerConfig,
     routes: RefCell<BTreeMap<(PipelineName, Revision), WeakRoutes>>,
@@ -114,8 +116,8 @@ impl Core {
         }
         let sink = Sink::new(config.clone(), self.bell.as_fd())?;
         let (sink, config) = (RefCell::new(sink), config.clone());
-        let place =
-            Rc::new(Place { number: self.made.get(), sink, config: config.clone(), routes: RefCell::default() });
+        let (number, load, routes) = (self.made.get(), Rc::default(), RefCell::default());
+        let place = Rc::new(Place { number, load, sink, config: config.clone(), routes });
         self.made.set(place.number + 1);
         self.sinks.borrow_mut().insert(config, Rc::downgrade(&place));
         Ok(place)
@@ -146,15 +148,21 @@ impl Core {
 
     /// Takes the reports of every sink; `false` when more may be waiting.
     pub(super) fn take_reports(&self) -> bool {
-        let had_room = self.total.has_room(&self.limits);
-        let mut is_done = true;
-        for place in self.places() {
-            is_done &= self.take_reports_of(&place);
+        let (places, mut is_done) = (self.places(), true);
+        let had_room: Vec<_> = places.iter().map(|place| self.has_room(place)).collect();
+        for place in &places {
+            is_done &= self.take_reports_of(place);
         }
-        if !had_room && self.total.has_room(&self.limits) {
+        if places.iter().zip(had_room).any(|(place, had_room)| !had_room && self.has_room(place)) {
             self.room.notify_waiters();
         }
         is_done
+    }
+
+    /// Shards at `place` may read on, as far as the lane is concerned.
+    pub(super) fn has_room(&self, place: &Place) -> bool {
+        let is_alone = self.sinks.borrow().len() <= 1;
+        self.total.has_room(&self.limits) && (is_alone || place.load.is_within_half(&self.limits))
     }
 
     fn take_reports_of(&self, place: &Rc<Place>) -> bool {
@@ -212,9 +220,23 @@ impl Core {
 
     /// Shows what has a clock in it, of every shard.
     pub(super) fn show(&self, now: Instant) {
+        let full = self.why_full();
         for shard in self.slots.borrow().shards() {
-            shard.borrow_mut().show(now);
+            shard.borrow_mut().show(now, full.as_deref());
         }
+    }
+
+    /// Whose readings fill the lane, in words for an operator; none: it has room.
+    fn why_full(&self) -> Option<String> {
+        if self.total.has_room(&self.limits) {
+            return None;
+        }
+        let fullest = self.places().into_iter().max_by_key(|place| place.load.share(&self.limits))?;
+        let (servers, sink) = (fullest.config.get("bootstrap.servers").unwrap_or_default(), fullest.sink.borrow());
+        let trouble = sink.trouble().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        Some(format!(
+            "this shard's lane is full of readings that wait for Kafka at {servers}{trouble}; it reads on as that Kafka takes them"
+        ))
     }
 
     /// Asks the brokers for partition counts, on the thread that may wait; one round at a time.

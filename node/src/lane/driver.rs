@@ -95,7 +95,7 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     }
     let slot = core.slots.borrow_mut().free();
     let Some(slot) = slot else { return Err((job, "the lane is full of tasks: run more lanes".to_owned())) };
-    let load = Load::of(&core.total);
+    let load = Load::of(&core.total, &place.load);
     let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), job.revision, session, load, place);
     let shard = Rc::new(RefCell::new(shard));
     core.slots.borrow_mut().set(slot, Some(Rc::clone(&shard)));
@@ -182,7 +182,7 @@ impl Driver {
             }
             let may_read = self.may_read(stop);
             if std::mem::replace(&mut was_reading, may_read) != may_read
-                && let Some(close) = self.tick(may_read).close
+                && let Some(close) = self.turned(may_read)
             {
                 return close;
             }
@@ -217,6 +217,12 @@ impl Driver {
             Ok(true) => Poll::Ready(Turned::default()),
             Ok(false) => Poll::Pending,
         }
+    }
+
+    /// Reading stops or starts again.
+    fn turned(&self, may_read: bool) -> Option<Close> {
+        self.shard.borrow_mut().unread_since = (!may_read).then(Instant::now);
+        self.tick(may_read).close
     }
 
     fn tick(&self, may_read: bool) -> Turned {
@@ -374,6 +380,7 @@ impl Driver {
             shard.session.connection_lost();
             shard.forget_rest();
             shard.is_serving = false;
+            shard.unread_since = None;
             shard.notes.clear();
         }
         let wait = if is_retryable { backoff.wait(rand::random()) } else { backoff.longest(rand::random()) };
@@ -390,7 +397,7 @@ impl Driver {
     fn replace_sink(&mut self) -> Result<(), String> {
         let place: Rc<Place> = self.core.sink(&self.job.resolved.producer).map_err(|error| error.to_string())?;
         let mut shard = self.shard.borrow_mut();
-        shard.show(Instant::now());
+        shard.show(Instant::now(), None);
         shard.abandon();
         shard.is_serving = false;
         self.core.slots.borrow_mut().forget(shard.slot);
@@ -402,7 +409,7 @@ impl Driver {
     /// Leaves the lane: what is still in flight is the broker's again.
     fn leave(&mut self, end: &End) {
         let mut shard = self.shard.borrow_mut();
-        shard.show(Instant::now());
+        shard.show(Instant::now(), None);
         shard.abandon();
         shard.task.oldest_unacked_ms.set(0);
         match end {
@@ -430,7 +437,7 @@ impl Driver {
         if !shard.session.is_connected() {
             return true;
         }
-        stop.is_none() && shard.has_room(&self.core.limits) && self.core.total.has_room(&self.core.limits)
+        stop.is_none() && shard.has_room(&self.core.limits) && self.core.has_room(&shard.place)
     }
 
     fn next_deadline(&self, stop: Option<Stop>, last_moved: Instant) -> Instant {

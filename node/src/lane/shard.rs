@@ -100,6 +100,8 @@ pub(super) struct Shard {
     pub(super) is_touched: bool,
     /// The broker has accepted the connection.
     pub(super) is_serving: bool,
+    /// Since when its socket is not read, because something is full or the task stops.
+    pub(super) unread_since: Option<Instant>,
     /// What the broker does not grant.
     pub(super) notes: Vec<String>,
     has_moved: Cell<bool>,
@@ -136,6 +138,7 @@ impl Shard {
             broken: None,
             is_touched: false,
             is_serving: false,
+            unread_since: None,
             notes: Vec::new(),
             has_moved: Cell::new(false),
             wake: Rc::default(),
@@ -297,11 +300,15 @@ impl Shard {
     }
 
     /// Shows what has a clock in it: the age of the oldest reading not yet acknowledged, what that says of the state, new offsets.
-    pub(super) fn show(&mut self, now: Instant) {
-        let age = self.tracker.oldest().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
+    /// `full`: why the lane is full, if it is.
+    pub(super) fn show(&mut self, now: Instant, full: Option<&str>) {
+        let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+        let age = since(self.tracker.oldest());
         self.task.oldest_unacked_ms.set(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         if self.is_serving && self.broken.is_none() {
-            self.show_state(age);
+            // Who has nothing in flight may be kept from reading by those who have.
+            let full = full.filter(|_| age < SLOW_AFTER);
+            self.show_state(age.max(since(self.unread_since)), full);
         }
         if !std::mem::take(&mut self.has_new_offsets) {
             return;
@@ -315,13 +322,14 @@ impl Shard {
         self.task.raise_next_offsets(known);
     }
 
-    fn show_state(&self, age: Duration) {
+    fn show_state(&self, waiting: Duration, full: Option<&str>) {
         let shown = self.task.status();
         match shown.state {
-            State::Running | State::BackPressure if age >= SLOW_AFTER => {
+            State::Running | State::BackPressure if waiting >= SLOW_AFTER => {
                 let sink = self.place.sink.borrow();
                 let trouble = sink.trouble().unwrap_or("Kafka acknowledges slowly or not at all");
-                self.task.set_status(State::BackPressure, format!("waiting for Kafka: {trouble}"));
+                let why = full.map_or_else(|| format!("waiting for Kafka: {trouble}"), str::to_owned);
+                self.task.set_status(State::BackPressure, why);
             }
             State::BackPressure => self.task.set_status(State::Running, self.notes.join("; ")),
             _ => {}
@@ -331,6 +339,7 @@ impl Shard {
     /// Goes on with another sink. Topic numbers are a sink's own, so nothing that holds one is kept.
     pub(super) fn move_to(&mut self, place: Rc<Place>, revision: Revision) {
         self.routes = place.routes(&self.task.shard.pipeline, revision, &self.manifest.mapping);
+        self.load.move_to(&place.load);
         self.place = place;
         self.offsets.clear();
         self.has_new_offsets = false;
