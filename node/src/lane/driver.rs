@@ -251,7 +251,7 @@ impl Driver {
                 self.accepted_at.set(Some(Instant::now()));
                 let was_open = task.session().is_some_and(|session| session.is_open);
                 task.set_session(Some(Recorded { is_open: true, ..self.setup.recorded_before(&self.job) }));
-                task.set_status(State::Running, shard.notes.join("; "));
+                task.set_status(self.serving(), shard.notes.join("; "));
                 if !was_open {
                     self.job.checkpointer.record_soon(task);
                 }
@@ -266,7 +266,7 @@ impl Driver {
                     shard.notes.push(note);
                 }
                 shard.notes.extend(subscribed.notes);
-                task.set_status(State::Running, shard.notes.join("; "));
+                task.set_status(self.serving(), shard.notes.join("; "));
                 task.set_session(Some(self.setup.recorded_after(&self.job, &shard.session)));
             }
             Event::Unsubscribed { refused } => {
@@ -421,6 +421,14 @@ impl Driver {
             End::Failed { .. } => {}
         }
         self.core.slots.borrow_mut().set(shard.slot, None);
+    }
+
+    /// What a task does while it is connected.
+    fn serving(&self) -> State {
+        match self.job.purpose {
+            Purpose::Run if self.stop().is_none() => State::Running,
+            Purpose::Run | Purpose::Retire | Purpose::Discard => State::Draining,
+        }
     }
 
     fn stop(&self) -> Option<Stop> {

@@ -323,17 +323,22 @@ impl Shard {
     }
 
     fn show_state(&self, waiting: Duration, full: Option<&str>) {
-        let shown = self.task.status();
-        match shown.state {
-            State::Running | State::BackPressure if waiting >= SLOW_AFTER => {
-                let sink = self.place.sink.borrow();
-                let trouble = sink.trouble().unwrap_or("Kafka acknowledges slowly or not at all");
-                let why = full.map_or_else(|| format!("waiting for Kafka: {trouble}"), str::to_owned);
-                self.task.set_status(State::BackPressure, why);
-            }
-            State::BackPressure => self.task.set_status(State::Running, self.notes.join("; ")),
-            _ => {}
-        }
+        let is_slow = waiting >= SLOW_AFTER;
+        let (state, is_told) = match self.task.status().state {
+            State::Running | State::BackPressure if is_slow => (State::BackPressure, true),
+            State::BackPressure => (State::Running, false),
+            // Not being read is what a task that stops is about.
+            State::Draining => (State::Draining, is_slow && self.tracker.undelivered() > 0),
+            _ => return,
+        };
+        let message = if is_told {
+            let sink = self.place.sink.borrow();
+            let trouble = sink.trouble().unwrap_or("Kafka acknowledges slowly or not at all");
+            full.map_or_else(|| format!("waiting for Kafka: {trouble}"), str::to_owned)
+        } else {
+            self.notes.join("; ")
+        };
+        self.task.set_status(state, message);
     }
 
     /// Goes on with another sink. Topic numbers are a sink's own, so nothing that holds one is kept.
