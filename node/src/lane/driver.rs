@@ -3,6 +3,7 @@
 //! Waits; decides little. What bytes mean is the session's business, what is in flight the shard's.
 
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     rc::Rc,
     task::{Context, Poll},
@@ -98,6 +99,8 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     let load = Load::of(&core.total, &place.load);
     let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), job.revision, session, load, place);
     let shard = Rc::new(RefCell::new(shard));
+    let reporter: Rc<dyn Any> = shard.borrow().place.clone();
+    core.slots.borrow_mut().report_by(slot, Rc::downgrade(&reporter));
     core.slots.borrow_mut().set(slot, Some(Rc::clone(&shard)));
     Ok(Driver { core: Rc::clone(core), job, setup, shard, accepted_at: Cell::new(None) })
 }
@@ -400,7 +403,8 @@ impl Driver {
         shard.show(Instant::now(), None);
         shard.abandon();
         shard.is_serving = false;
-        self.core.slots.borrow_mut().forget(shard.slot);
+        let reporter: Rc<dyn Any> = place.clone();
+        self.core.slots.borrow_mut().report_by(shard.slot, Rc::downgrade(&reporter));
         shard.move_to(place, self.job.revision);
         self.core.room.notify_waiters();
         Ok(())
