@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use rdkafka::error::RDKafkaErrorCode;
 use sluice_coordinator::model::{PipelineName, Revision};
 use tokio::sync::Notify;
 
@@ -138,7 +139,9 @@ impl Core {
             // Counted as handed over below, and reported here: the same bookkeeping for every record.
             slots.handed_over(slot, 1);
             if let Some((_, slot, seq)) = slots.reported(record.opaque) {
-                failures.push(Failure { slot, seq, code, was_alone: false, key: record.key, payload: record.payload });
+                // librdkafka measures each record by itself: no need to find out which one is too large.
+                let was_alone = code == RDKafkaErrorCode::MessageSizeTooLarge;
+                failures.push(Failure { slot, seq, code, was_alone, key: record.key, payload: record.payload });
             }
         });
         let taken = staged.saturating_sub(failures.len() as u64);

@@ -34,6 +34,10 @@ const PRODUCERS_MAX: usize = 32;
 /// that makes a topic per device by mistake.
 const TOPICS_MAX: usize = 10_000;
 
+/// What the producer of single records may send, in bytes: all that librdkafka can. A reading that the main producer finds too large goes
+/// to the dead-letter topic whole, with headers, and that topic's own limit is the one that counts.
+const ALONE_BYTES_MAX: &str = "1000000000";
+
 /// Events taken from a producer before sockets get their turn again.
 const EVENTS_PER_TURN_MAX: usize = 64;
 
@@ -288,7 +292,8 @@ impl Sink {
         wake: BorrowedFd<'_>,
     ) -> Result<(), SinkFailure> {
         if self.alone.is_none() {
-            let alone = Counted::new(&self.config, &[("batch.num.messages", "1"), ("linger.ms", "0")])?;
+            let overrides = [("batch.num.messages", "1"), ("linger.ms", "0"), ("message.max.bytes", ALONE_BYTES_MAX)];
+            let alone = Counted::new(&self.config, &overrides)?;
             alone.0.announce_events(wake.as_raw_fd());
             self.alone = Some(alone);
         }
