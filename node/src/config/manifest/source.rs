@@ -48,7 +48,7 @@ pub struct MqttSource {
     pub version: Version,
     /// `username`: a text or `${file:…}`.
     pub username: Option<Value>,
-    /// `password`: a text or `${file:…}`. Never shown.
+    /// `password`: a text or `${file:…}`. Not shown among what is in effect; a text is stored with the document and shown with it.
     pub password: Option<Value>,
     /// `ca_file`: PEM certificates that a `mqtts` broker's is checked against; default: the system's.
     pub ca_file: Option<PathBuf>,
