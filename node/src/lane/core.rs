@@ -26,7 +26,7 @@ use crate::{
     config::{InFlight, kafka::ProducerConfig},
     pipeline::{
         mapping::Mapping,
-        sink::{PartitionQuery, Report, Sink, SinkError, TopicNo},
+        sink::{Errand, Report, Sink, SinkError, TopicNo},
     },
 };
 
@@ -43,10 +43,12 @@ pub(super) struct Core {
     sinks: RefCell<BTreeMap<ProducerConfig, Weak<Place>>>,
     /// librdkafka writes a byte to this end when a sink has events.
     bell: UnixStream,
-    queries: std_mpsc::Sender<Query>,
+    errands: std_mpsc::Sender<Errand>,
     /// Places made so far.
     made: Cell<u64>,
-    /// Queries that wait for their answer.
+    /// Rounds of questions so far.
+    rounds: Cell<u64>,
+    /// Questions that wait for their answer.
     unanswered: Cell<usize>,
 }
 
@@ -83,15 +85,8 @@ impl Place {
     }
 }
 
-/// A question to be asked where waiting is allowed.
-#[derive(Debug)]
-pub(super) struct Query {
-    pub(super) place: u64,
-    pub(super) query: PartitionQuery,
-}
-
 impl Core {
-    pub(super) fn new(limits: InFlight, bell: UnixStream, queries: std_mpsc::Sender<Query>) -> Self {
+    pub(super) fn new(limits: InFlight, bell: UnixStream, errands: std_mpsc::Sender<Errand>) -> Self {
         Self {
             limits,
             total: Rc::default(),
@@ -100,8 +95,9 @@ impl Core {
             slots: RefCell::default(),
             sinks: RefCell::default(),
             bell,
-            queries,
+            errands,
             made: Cell::new(0),
+            rounds: Cell::new(0),
             unanswered: Cell::new(0),
         }
     }
@@ -115,7 +111,7 @@ impl Core {
             }
             self.bury(&place);
         }
-        let sink = Sink::new(config.clone(), self.bell.as_fd())?;
+        let sink = Sink::new(config.clone(), self.bell.as_fd(), self.errands.clone())?;
         let (sink, config) = (RefCell::new(sink), config.clone());
         let (number, load, routes) = (self.made.get(), Rc::default(), RefCell::default());
         let place = Rc::new(Place { number, load, sink, config: config.clone(), routes });
@@ -247,10 +243,12 @@ impl Core {
         if self.unanswered.get() > 0 {
             return;
         }
+        let round = self.rounds.get();
+        self.rounds.set(round + 1);
         for place in self.places() {
             let number = place.number;
             for query in place.sink.borrow().partition_queries(only_unknown) {
-                if self.queries.send(Query { place: number, query }).is_ok() {
+                if self.errands.send(Errand::Count { place: number, round, query }).is_ok() {
                     self.unanswered.set(self.unanswered.get() + 1);
                 }
             }
@@ -264,6 +262,11 @@ impl Core {
         if let (Some(place), Some(_)) = (place, count) {
             place.sink.borrow_mut().set_partitions(topic, count);
         }
+    }
+
+    /// Lets go of everything but the bell, which must outlive every producer that may ring it.
+    pub(super) fn close(self) -> UnixStream {
+        self.bell
     }
 
     /// Where a sink's events ring.
