@@ -367,7 +367,7 @@ impl Driver {
             connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
             connection.close().await.map_err(|error| error.to_string())
         };
-        match tokio::time::timeout(crate::pipeline::source::session::CONNACK_WITHIN, ended).await {
+        match tokio::time::timeout(2 * self.job.manifest.source.connect_timeout, ended).await {
             Ok(Ok(())) => close,
             Ok(Err(why)) => Close::Lost { why, is_retryable: true },
             Err(_) => Close::Lost {

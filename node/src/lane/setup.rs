@@ -25,6 +25,7 @@ pub(super) fn make(job: &Job) -> Result<Setup, String> {
         client_id: job.client_id.clone(),
         username: job.resolved.username.clone(),
         password: job.resolved.password.as_ref().map(|password| password.expose().to_vec()),
+        connack_within: source.connect_timeout,
         keep_alive: source.keep_alive,
         receive_maximum: source.receive_maximum,
         qos: source.qos,

@@ -60,7 +60,7 @@ pub struct MqttSource {
     pub share_group: Option<ShareGroup>,
     /// `keep_alive`: whole seconds, 1s to 65535s; default 30s.
     pub keep_alive: Duration,
-    /// `connect_timeout`: from the first TCP packet to CONNACK; default 10s.
+    /// `connect_timeout`: for TCP and TLS, and as long again for CONNACK; default 10s.
     pub connect_timeout: Duration,
     /// `receive_maximum`: unacknowledged readings that the broker may send on a session (MQTT 5); default 8192.
     pub receive_maximum: NonZeroU16,

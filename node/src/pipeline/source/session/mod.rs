@@ -22,7 +22,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -40,9 +40,6 @@ use self::{
     ring::{Kind, Owed, Ring},
     subscriptions::Subscriptions,
 };
-
-/// Longest wait for CONNACK: a broker that needs more is as good as down, and the next server may not be.
-pub const CONNACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// A shard's session.
 #[derive(Debug)]
@@ -182,7 +179,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Closed => None,
-            Phase::Connecting { since } => Some(*since + CONNACK_WITHIN),
+            Phase::Connecting { since } => Some(*since + self.settings.connack_within),
             Phase::Open(keep_alive) => keep_alive.deadline(),
         }
     }
@@ -192,8 +189,8 @@ impl Session {
     pub fn tick(&mut self, now: Instant, out: &mut BytesMut, is_reading: bool) -> Result<(), SessionError> {
         let ticked = match &mut self.phase {
             Phase::Closed => Ok(false),
-            Phase::Connecting { since } if now >= *since + CONNACK_WITHIN => {
-                Err(SessionError::NoAnswer { what: "CONNACK", after: CONNACK_WITHIN })
+            Phase::Connecting { since } if now >= *since + self.settings.connack_within => {
+                Err(SessionError::NoAnswer { what: "CONNACK", after: self.settings.connack_within })
             }
             Phase::Connecting { .. } => Ok(false),
             Phase::Open(keep_alive) => keep_alive.tick(now, is_reading),

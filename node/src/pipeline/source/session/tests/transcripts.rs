@@ -467,8 +467,10 @@ fn the_connection_is_kept_alive_and_given_up_when_nothing_answers() {
     let mut wire = Wire::new(settings(Version::V5, Qos::AtLeastOnce));
     assert_eq!(wire.session.deadline(), None);
     wire.session.connect(wire.now, &mut wire.out).unwrap();
-    assert_eq!(wire.session.deadline(), Some(wire.now + CONNACK_WITHIN));
-    assert!(wire.session.tick(wire.now + CONNACK_WITHIN, &mut wire.out, true).is_err());
+    let connack_due = wire.now + wire.session.settings().connack_within;
+    assert_eq!(wire.session.deadline(), Some(connack_due));
+    let error = wire.session.tick(connack_due, &mut wire.out, true).unwrap_err();
+    assert_eq!(error.to_string(), "no CONNACK from the MQTT broker for 3s");
     wire.reconnect(false);
     let start = wire.now;
     let at = |secs| start + Duration::from_secs(secs);
