@@ -144,11 +144,6 @@ impl Session {
         Ok(self.subscriptions.change(filters, is_open, out)?)
     }
 
-    /// Unsubscribes from everything, as [`Session::change_filters`]. The broker may still send what it has queued [MQTT-3.10.4].
-    pub fn unsubscribe_all(&mut self, out: &mut BytesMut) -> Result<bool, ChangeError> {
-        self.change_filters(&[], out)
-    }
-
     /// Disconnects and keeps the session.
     pub fn disconnect(&mut self, out: &mut BytesMut) {
         if !matches!(self.phase, Phase::Closed) {
