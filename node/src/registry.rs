@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -13,6 +12,7 @@ use std::{
 
 use dashmap::DashMap;
 use sluice_coordinator::model::{Checkpoint, Epoch, Offset, Session, ShardId, TopicPartition};
+pub use sluice_coordinator::model::{TaskState as State, TaskStatus as Status};
 
 /// Upper bounds of the latency buckets, in milliseconds; one more bucket holds the rest.
 pub const LATENCY_BOUNDS_MS: [u64; 14] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000];
@@ -169,48 +169,6 @@ impl Task {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one of these locks half written: every write is one assignment.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A task's state with, where an operator should know more, a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// What it is doing.
-    pub state: State,
-    /// What is wrong and what to do, or what the broker did not grant; empty when all is well.
-    pub message: String,
-}
-
-/// What a task is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Connecting to the MQTT broker, or waiting to try again.
-    Connecting,
-    /// Carrying readings.
-    Running,
-    /// Not reading: in flight is full, mostly because Kafka is away.
-    BackPressure,
-    /// Delivering what is left.
-    Draining,
-    /// Stopped on purpose; the session is kept.
-    Stopped,
-    /// Stopped by something that an operator must mend.
-    Failed,
-    /// The session was ended at the broker; nothing is left to do.
-    Retired,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connecting => "connecting",
-            Self::Running => "running",
-            Self::BackPressure => "back-pressure",
-            Self::Draining => "draining",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-            Self::Retired => "retired",
-        })
-    }
 }
 
 /// A number with one writer.

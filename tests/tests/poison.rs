@@ -20,13 +20,13 @@ const GOOD: u64 = 9_999;
 const BIG: usize = 20_000;
 
 /// Kafka measures a batch as it comes, compressed: the bad reading must be big all the same.
-fn incompressible() -> Vec<u8> {
+fn incompressible(bytes: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut byte = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state.to_be_bytes()[0]
     };
-    (0..BIG).map(|_| byte()).collect()
+    (0..bytes).map(|_| byte()).collect()
 }
 
 struct Stage {
@@ -65,7 +65,7 @@ impl Stage {
         .start()?;
         load.wait_published(3_000)?;
         let extras = Extras { user_properties: vec![("unit".to_owned(), "°C".to_owned())], ..Extras::default() };
-        Device::connect(self.mqtt.port)?.publish_with("factory/zoneX/big/reading", 1, &incompressible(), extras)?;
+        Device::connect(self.mqtt.port)?.publish_with("factory/zoneX/big/reading", 1, &incompressible(BIG), extras)?;
         let report = load.finish()?;
         ensure!(report.published == GOOD && report.acknowledged == GOOD && report.duplicated == 0, "{report:?}");
         Ok(report.delivered)
@@ -94,6 +94,27 @@ fn one_refused_reading_among_ten_thousand_is_a_dead_letter_with_its_reason() -> 
         Ok(ledger)
     })?;
     ensure!(ledger.delivered == GOOD && ledger.unaccounted == 0, "{ledger:?}");
+    Ok(())
+}
+
+/// librdkafka's own limit is 1,000,000 bytes unless the pipeline raises it: what is over it never reaches Kafka on its own topic.
+#[test]
+fn a_reading_too_large_for_the_producer_is_a_dead_letter_all_the_same() -> anyhow::Result<()> {
+    const BYTES: usize = 1_100_000;
+    let kafka = Kafka::shared()?;
+    let mqtt = Mosquitto::start(&Setup::default())?;
+    let topic = Topic::create(&kafka, "large", 1, &[])?;
+    let dead = Topic::create(&kafka, "dead", 1, &[("max.message.bytes", "2000000")])?;
+    let mut pipeline = Pipeline::new("large", &mqtt.url(), &kafka, &topic.name);
+    pipeline.dead_letter_topic = Some(dead.name.clone());
+    let node = Node::start(&[pipeline.yaml()])?;
+    wait_running(&node)?;
+    let mut device = Device::connect(mqtt.port)?;
+    device.publish_with("factory/zoneX/large/reading", 1, &incompressible(BYTES), Extras::default())?;
+    device.publish_with("factory/zoneX/small/reading", 1, b"small", Extras::default())?;
+    eventually("the dead letter is there", || dead.check_count(1))?;
+    eventually("the next reading is delivered", || topic.check_count(1))?;
+    ensure!(dead.read_all()?.remove(0).payload.len() == BYTES, "the payload is kept");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The last word of a shard's owner about what it has delivered.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use super::{Epoch, Session, UnixMs};
 
@@ -86,9 +86,9 @@ pub enum TaskState {
     Connecting,
     /// Carrying readings.
     Running,
-    /// Not reading: in flight is full.
+    /// Not reading: in flight is full, mostly because Kafka is away.
     BackPressure,
-    /// Unsubscribed, delivering what is left.
+    /// Delivering what is left.
     Draining,
     /// Stopped on purpose; the session is kept.
     Stopped,
@@ -96,6 +96,20 @@ pub enum TaskState {
     Failed,
     /// The session was ended at the broker; nothing is left to do.
     Retired,
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Running => "running",
+            Self::BackPressure => "back-pressure",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Retired => "retired",
+        })
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use rdkafka::error::RDKafkaErrorCode;
 use sluice_coordinator::model::{PipelineName, Revision};
 use tokio::sync::Notify;
 
@@ -25,7 +26,7 @@ use crate::{
     config::{InFlight, kafka::ProducerConfig},
     pipeline::{
         mapping::Mapping,
-        sink::{PartitionQuery, Report, Sink, SinkError, TopicNo},
+        sink::{Errand, Report, Sink, SinkError, TopicNo},
     },
 };
 
@@ -42,10 +43,12 @@ pub(super) struct Core {
     sinks: RefCell<BTreeMap<ProducerConfig, Weak<Place>>>,
     /// librdkafka writes a byte to this end when a sink has events.
     bell: UnixStream,
-    queries: std_mpsc::Sender<Query>,
+    errands: std_mpsc::Sender<Errand>,
     /// Places made so far.
     made: Cell<u64>,
-    /// Queries that wait for their answer.
+    /// Rounds of questions so far.
+    rounds: Cell<u64>,
+    /// Questions that wait for their answer.
     unanswered: Cell<usize>,
 }
 
@@ -56,6 +59,8 @@ type WeakRoutes = Weak<RefCell<Routes>>;
 pub(super) struct Place {
     /// Never given twice.
     number: u64,
+    /// In flight through this sink.
+    pub(super) load: Rc<Total>,
     pub(super) sink: RefCell<Sink>,
     config: ProducerConfig,
     routes: RefCell<BTreeMap<(PipelineName, Revision), WeakRoutes>>,
@@ -80,15 +85,8 @@ impl Place {
     }
 }
 
-/// A question to be asked where waiting is allowed.
-#[derive(Debug)]
-pub(super) struct Query {
-    pub(super) place: u64,
-    pub(super) query: PartitionQuery,
-}
-
 impl Core {
-    pub(super) fn new(limits: InFlight, bell: UnixStream, queries: std_mpsc::Sender<Query>) -> Self {
+    pub(super) fn new(limits: InFlight, bell: UnixStream, errands: std_mpsc::Sender<Errand>) -> Self {
         Self {
             limits,
             total: Rc::default(),
@@ -97,8 +95,9 @@ impl Core {
             slots: RefCell::default(),
             sinks: RefCell::default(),
             bell,
-            queries,
+            errands,
             made: Cell::new(0),
+            rounds: Cell::new(0),
             unanswered: Cell::new(0),
         }
     }
@@ -112,10 +111,10 @@ impl Core {
             }
             self.bury(&place);
         }
-        let sink = Sink::new(config.clone(), self.bell.as_fd())?;
+        let sink = Sink::new(config.clone(), self.bell.as_fd(), self.errands.clone())?;
         let (sink, config) = (RefCell::new(sink), config.clone());
-        let place =
-            Rc::new(Place { number: self.made.get(), sink, config: config.clone(), routes: RefCell::default() });
+        let (number, load, routes) = (self.made.get(), Rc::default(), RefCell::default());
+        let place = Rc::new(Place { number, load, sink, config: config.clone(), routes });
         self.made.set(place.number + 1);
         self.sinks.borrow_mut().insert(config, Rc::downgrade(&place));
         Ok(place)
@@ -136,7 +135,9 @@ impl Core {
             // Counted as handed over below, and reported here: the same bookkeeping for every record.
             slots.handed_over(slot, 1);
             if let Some((_, slot, seq)) = slots.reported(record.opaque) {
-                failures.push(Failure { slot, seq, code, was_alone: false, key: record.key, payload: record.payload });
+                // librdkafka measures each record by itself: no need to find out which one is too large.
+                let was_alone = code == RDKafkaErrorCode::MessageSizeTooLarge;
+                failures.push(Failure { slot, seq, code, was_alone, key: record.key, payload: record.payload });
             }
         });
         let taken = staged.saturating_sub(failures.len() as u64);
@@ -146,15 +147,21 @@ impl Core {
 
     /// Takes the reports of every sink; `false` when more may be waiting.
     pub(super) fn take_reports(&self) -> bool {
-        let had_room = self.total.has_room(&self.limits);
-        let mut is_done = true;
-        for place in self.places() {
-            is_done &= self.take_reports_of(&place);
+        let (places, mut is_done) = (self.places(), true);
+        let had_room: Vec<_> = places.iter().map(|place| self.has_room(place)).collect();
+        for place in &places {
+            is_done &= self.take_reports_of(place);
         }
-        if !had_room && self.total.has_room(&self.limits) {
+        if places.iter().zip(had_room).any(|(place, had_room)| !had_room && self.has_room(place)) {
             self.room.notify_waiters();
         }
         is_done
+    }
+
+    /// Shards at `place` may read on, as far as the lane is concerned.
+    pub(super) fn has_room(&self, place: &Place) -> bool {
+        let is_alone = self.sinks.borrow().len() <= 1;
+        self.total.has_room(&self.limits) && (is_alone || place.load.is_within_half(&self.limits))
     }
 
     fn take_reports_of(&self, place: &Rc<Place>) -> bool {
@@ -212,9 +219,23 @@ impl Core {
 
     /// Shows what has a clock in it, of every shard.
     pub(super) fn show(&self, now: Instant) {
+        let full = self.why_full();
         for shard in self.slots.borrow().shards() {
-            shard.borrow_mut().show(now);
+            shard.borrow_mut().show(now, full.as_deref());
         }
+    }
+
+    /// Whose readings fill the lane, in words for an operator; none: it has room.
+    fn why_full(&self) -> Option<String> {
+        if self.total.has_room(&self.limits) {
+            return None;
+        }
+        let fullest = self.places().into_iter().max_by_key(|place| place.load.share(&self.limits))?;
+        let (servers, sink) = (fullest.config.get("bootstrap.servers").unwrap_or_default(), fullest.sink.borrow());
+        let trouble = sink.trouble().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        Some(format!(
+            "this shard's lane is full of readings that wait for Kafka at {servers}{trouble}; it reads on as that Kafka takes them"
+        ))
     }
 
     /// Asks the brokers for partition counts, on the thread that may wait; one round at a time.
@@ -222,10 +243,12 @@ impl Core {
         if self.unanswered.get() > 0 {
             return;
         }
+        let round = self.rounds.get();
+        self.rounds.set(round + 1);
         for place in self.places() {
             let number = place.number;
             for query in place.sink.borrow().partition_queries(only_unknown) {
-                if self.queries.send(Query { place: number, query }).is_ok() {
+                if self.errands.send(Errand::Count { place: number, round, query }).is_ok() {
                     self.unanswered.set(self.unanswered.get() + 1);
                 }
             }
@@ -239,6 +262,11 @@ impl Core {
         if let (Some(place), Some(_)) = (place, count) {
             place.sink.borrow_mut().set_partitions(topic, count);
         }
+    }
+
+    /// Lets go of everything but the bell, which must outlive every producer that may ring it.
+    pub(super) fn close(self) -> UnixStream {
+        self.bell
     }
 
     /// Where a sink's events ring.

@@ -3,6 +3,7 @@
 //! Waits; decides little. What bytes mean is the session's business, what is in flight the shard's.
 
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     rc::Rc,
     task::{Context, Poll},
@@ -95,9 +96,11 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     }
     let slot = core.slots.borrow_mut().free();
     let Some(slot) = slot else { return Err((job, "the lane is full of tasks: run more lanes".to_owned())) };
-    let load = Load::of(&core.total);
+    let load = Load::of(&core.total, &place.load);
     let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), job.revision, session, load, place);
     let shard = Rc::new(RefCell::new(shard));
+    let reporter: Rc<dyn Any> = shard.borrow().place.clone();
+    core.slots.borrow_mut().report_by(slot, Rc::downgrade(&reporter));
     core.slots.borrow_mut().set(slot, Some(Rc::clone(&shard)));
     Ok(Driver { core: Rc::clone(core), job, setup, shard, accepted_at: Cell::new(None) })
 }
@@ -142,7 +145,8 @@ impl Driver {
     /// Whether a pipeline may go although its session could not be ended: the broker has probably none, or the user has said that
     /// what it holds may be lost, and the broker does not answer.
     fn may_leave_behind(&self, attempt: usize) -> bool {
-        let was_open = self.job.recorded.as_ref().is_some_and(|recorded| recorded.is_open);
+        // As recorded, or opened by this very task.
+        let was_open = self.job.task.session().is_some_and(|session| session.is_open);
         match self.job.purpose {
             Purpose::Run => false,
             Purpose::Retire => !was_open,
@@ -167,7 +171,7 @@ impl Driver {
 
     /// Carries readings over one connection until it ends.
     async fn serve(&self, mut connection: Connection) -> Close {
-        let mut last_moved = Instant::now();
+        let (mut last_moved, mut was_reading) = (Instant::now(), true);
         loop {
             {
                 let shard = self.shard.borrow();
@@ -180,6 +184,11 @@ impl Driver {
                 return self.close(connection, close).await;
             }
             let may_read = self.may_read(stop);
+            if std::mem::replace(&mut was_reading, may_read) != may_read
+                && let Some(close) = self.turned(may_read)
+            {
+                return close;
+            }
             let deadline = self.next_deadline(stop, last_moved);
             let wake = Rc::clone(&self.shard.borrow().wake);
             let mut stopping = self.job.stop.clone();
@@ -213,6 +222,12 @@ impl Driver {
         }
     }
 
+    /// Reading stops or starts again.
+    fn turned(&self, may_read: bool) -> Option<Close> {
+        self.shard.borrow_mut().unread_since = (!may_read).then(Instant::now);
+        self.tick(may_read).close
+    }
+
     fn tick(&self, may_read: bool) -> Turned {
         let mut shard = self.shard.borrow_mut();
         let shard = &mut *shard;
@@ -237,8 +252,12 @@ impl Driver {
                 shard.notes = granted.notes;
                 shard.is_serving = true;
                 self.accepted_at.set(Some(Instant::now()));
+                let was_open = task.session().is_some_and(|session| session.is_open);
                 task.set_session(Some(Recorded { is_open: true, ..self.setup.recorded_before(&self.job) }));
-                task.set_status(State::Running, shard.notes.join("; "));
+                task.set_status(self.serving(), shard.notes.join("; "));
+                if !was_open {
+                    self.job.checkpointer.record_soon(task);
+                }
             }
             Event::Subscribed(subscribed) => {
                 // What is granted is carried; ending the connection would have the broker send its readings again and again.
@@ -250,7 +269,7 @@ impl Driver {
                     shard.notes.push(note);
                 }
                 shard.notes.extend(subscribed.notes);
-                task.set_status(State::Running, shard.notes.join("; "));
+                task.set_status(self.serving(), shard.notes.join("; "));
                 task.set_session(Some(self.setup.recorded_after(&self.job, &shard.session)));
             }
             Event::Unsubscribed { refused } => {
@@ -348,7 +367,7 @@ impl Driver {
             connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
             connection.close().await.map_err(|error| error.to_string())
         };
-        match tokio::time::timeout(crate::pipeline::source::session::CONNACK_WITHIN, ended).await {
+        match tokio::time::timeout(2 * self.job.manifest.source.connect_timeout, ended).await {
             Ok(Ok(())) => close,
             Ok(Err(why)) => Close::Lost { why, is_retryable: true },
             Err(_) => Close::Lost {
@@ -364,6 +383,7 @@ impl Driver {
             shard.session.connection_lost();
             shard.forget_rest();
             shard.is_serving = false;
+            shard.unread_since = None;
             shard.notes.clear();
         }
         let wait = if is_retryable { backoff.wait(rand::random()) } else { backoff.longest(rand::random()) };
@@ -380,10 +400,11 @@ impl Driver {
     fn replace_sink(&mut self) -> Result<(), String> {
         let place: Rc<Place> = self.core.sink(&self.job.resolved.producer).map_err(|error| error.to_string())?;
         let mut shard = self.shard.borrow_mut();
-        shard.show(Instant::now());
+        shard.show(Instant::now(), None);
         shard.abandon();
         shard.is_serving = false;
-        self.core.slots.borrow_mut().forget(shard.slot);
+        let reporter: Rc<dyn Any> = place.clone();
+        self.core.slots.borrow_mut().report_by(shard.slot, Rc::downgrade(&reporter));
         shard.move_to(place, self.job.revision);
         self.core.room.notify_waiters();
         Ok(())
@@ -392,7 +413,7 @@ impl Driver {
     /// Leaves the lane: what is still in flight is the broker's again.
     fn leave(&mut self, end: &End) {
         let mut shard = self.shard.borrow_mut();
-        shard.show(Instant::now());
+        shard.show(Instant::now(), None);
         shard.abandon();
         shard.task.oldest_unacked_ms.set(0);
         match end {
@@ -404,6 +425,14 @@ impl Driver {
             End::Failed { .. } => {}
         }
         self.core.slots.borrow_mut().set(shard.slot, None);
+    }
+
+    /// What a task does while it is connected.
+    fn serving(&self) -> State {
+        match self.job.purpose {
+            Purpose::Run if self.stop().is_none() => State::Running,
+            Purpose::Run | Purpose::Retire | Purpose::Discard => State::Draining,
+        }
     }
 
     fn stop(&self) -> Option<Stop> {
@@ -420,10 +449,7 @@ impl Driver {
         if !shard.session.is_connected() {
             return true;
         }
-        stop.is_none()
-            && !shard.session.exceeds_window()
-            && shard.load.has_room(&self.core.limits)
-            && self.core.total.has_room(&self.core.limits)
+        stop.is_none() && shard.has_room(&self.core.limits) && self.core.has_room(&shard.place)
     }
 
     fn next_deadline(&self, stop: Option<Stop>, last_moved: Instant) -> Instant {

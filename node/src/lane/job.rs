@@ -20,7 +20,7 @@ pub(crate) struct Job {
     /// The pipeline as the shard is to run it.
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) revision: Revision,
-    /// Secrets and certificates of this node.
+    /// Secrets of this node.
     pub(crate) resolved: Resolved,
     pub(crate) ca_file: Option<PathBuf>,
     /// The MQTT session's name.

@@ -9,6 +9,7 @@
 
 mod core;
 mod driver;
+mod errands;
 mod failures;
 mod headers;
 mod job;
@@ -38,7 +39,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::core::{Core, Query};
+use self::core::Core;
 pub(crate) use self::job::{End, Job, Purpose, Stop};
 use crate::{config::InFlight, pipeline::sink::TopicNo};
 
@@ -50,7 +51,11 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 const PARTITIONS_EVERY: u32 = 60;
 
 /// How long one question for a partition count may take.
-const QUERY_TIMEOUT_MS: u64 = 2_000;
+const QUERY_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a lane whose tasks have ended may take to end its producers: more means that librdkafka waits for somebody, and there is
+/// nothing in flight that could be lost by leaving.
+const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running lane.
 #[derive(Debug)]
@@ -67,6 +72,7 @@ pub(crate) struct Ended {
     pub(crate) end: End,
 }
 
+/// A place's number, the topic asked for, its partitions if they are known.
 type Answer = (u64, TopicNo, Option<i32>);
 
 impl Lane {
@@ -92,9 +98,17 @@ impl Lane {
         self.jobs.send(job).is_ok()
     }
 
-    /// Waits until all jobs have ended, which must have been told to stop, and ends the thread.
+    /// Waits until all jobs have ended, which must have been told to stop, and ends the thread. Does not wait for ever.
     pub(crate) fn join(self) {
         drop(self.jobs);
+        let deadline = Instant::now() + JOIN_WITHIN;
+        while !self.thread.is_finished() {
+            if Instant::now() >= deadline {
+                tracing::warn!("a lane does not end in time and is left behind");
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         if self.thread.join().is_err() {
             tracing::error!("a lane panicked");
         }
@@ -109,11 +123,12 @@ async fn run(
     bell: StdStream,
 ) -> io::Result<()> {
     let ring = UnixStream::from_std(ring)?;
-    // Both channels are bounded by the topics of a round; a new round begins when the last is answered.
-    let (queries, asked) = std_mpsc::channel();
+    // Both channels are bounded by the topics of a round, and the producers; a new round begins when the last is answered.
+    let (errands, asked) = std_mpsc::channel();
     let (answers, mut answered) = mpsc::unbounded_channel::<Answer>();
-    let asker = thread::Builder::new().name("partitions".to_owned()).spawn(move || ask(&asked, &answers))?;
-    let core = Rc::new(Core::new(limits, bell, queries));
+    let errand_thread = thread::Builder::new().name("errands".to_owned());
+    let errand_thread = errand_thread.spawn(move || errands::run(&asked, &answers, QUERY_WITHIN))?;
+    let core = Rc::new(Core::new(limits, bell, errands));
     let mut jobs = JoinSet::new();
     let mut ticks = interval(SHOW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,12 +167,15 @@ async fn run(
             }
         }
     }
-    drop((core, answered));
-    // It ends with the channel that the core held; only a question under way is waited for.
-    tokio::task::spawn_blocking(move || asker.join())
-        .await
-        .map_err(io::Error::other)?
-        .map_err(|_| io::Error::other("partitions"))
+    drop(answered);
+    // Every job has ended, and with it its hold on the core.
+    let core = Rc::into_inner(core).ok_or_else(|| io::Error::other("a task outlives its lane"))?;
+    // A question under way holds a producer, and a producer rings the bell: the number of a descriptor closed too early is
+    // soon another file's.
+    let bell = core.close();
+    let ended = tokio::task::spawn_blocking(move || errand_thread.join()).await.map_err(io::Error::other)?;
+    drop(bell);
+    ended.map_err(|_| io::Error::other("the thread for errands"))
 }
 
 /// Empties the bell before the events are taken, so that a ring for a later event is not lost.
@@ -169,18 +187,6 @@ fn silence(ring: &UnixStream) -> io::Result<()> {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
-        }
-    }
-}
-
-fn ask(asked: &std_mpsc::Receiver<Query>, answers: &mpsc::UnboundedSender<Answer>) {
-    while let Ok(Query { place, query }) = asked.recv() {
-        if answers.is_closed() {
-            return;
-        }
-        let (topic, count) = query.ask(QUERY_TIMEOUT_MS);
-        if answers.send((place, topic, count)).is_err() {
-            return;
         }
     }
 }

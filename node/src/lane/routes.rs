@@ -42,13 +42,18 @@ impl Routes {
         if self.known.len() >= ROUTES_MAX {
             self.known.clear();
         }
-        let route = Rc::new(self.find(mqtt_topic, sink));
+        let (route, is_lasting) = self.find(mqtt_topic, sink);
+        let route = Rc::new(route);
+        if !is_lasting {
+            return route;
+        }
         // A copy: the given topic is a slice of a read buffer, which it would keep from being used again.
         self.known.insert(Bytes::copy_from_slice(mqtt_topic), Rc::clone(&route));
         route
     }
 
-    fn find(&self, mqtt_topic: &Bytes, sink: &mut Sink) -> Route {
+    /// The route, and whether it is the mapping's word, which lasts, or the sink's, which may pass.
+    fn find(&self, mqtt_topic: &Bytes, sink: &mut Sink) -> (Route, bool) {
         let text = String::from_utf8_lossy(mqtt_topic);
         let unroutable = |why: String| Route {
             mqtt_topic: text.as_ref().into(),
@@ -58,15 +63,13 @@ impl Routes {
         };
         match self.mapping.route(&text) {
             Ok(found) => match sink.topic(&found.topic) {
-                Ok(topic) => Route {
-                    mqtt_topic: text.as_ref().into(),
-                    topic: Ok(topic),
-                    key: found.key.into(),
-                    headers: found.headers.into_iter().filter_map(|(name, value)| header(&name, value)).collect(),
-                },
-                Err(error) => unroutable(error.to_string()),
+                Ok(topic) => {
+                    let headers = found.headers.into_iter().filter_map(|(name, value)| header(&name, value)).collect();
+                    (Route { mqtt_topic: text.as_ref().into(), topic: Ok(topic), key: found.key.into(), headers }, true)
+                }
+                Err(error) => (unroutable(error.to_string()), false),
             },
-            Err(error) => unroutable(error.to_string()),
+            Err(error) => (unroutable(error.to_string()), true),
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn make(job: &Job) -> Result<Setup, String> {
         client_id: job.client_id.clone(),
         username: job.resolved.username.clone(),
         password: job.resolved.password.as_ref().map(|password| password.expose().to_vec()),
+        connack_within: source.connect_timeout,
         keep_alive: source.keep_alive,
         receive_maximum: source.receive_maximum,
         qos: source.qos,
@@ -60,9 +61,10 @@ impl Setup {
         }
     }
 
-    /// What the broker has, once it has answered.
+    /// What the broker has, once it has answered: what it did not unsubscribe is kept, so that the next task asks again.
     pub(super) fn recorded_after(&self, job: &Job, session: &Session) -> Recorded {
-        let filters = if session.is_settled() { wanted(job) } else { self.recorded_before(job).filters };
+        let (mut filters, wanted) = (self.recorded_before(job).filters, wanted(job));
+        filters.retain(|filter| wanted.contains(filter) || session.may_have(&job.manifest.source.subscription(filter)));
         Recorded { revision: job.revision, filters, is_open: true }
     }
 

@@ -22,7 +22,7 @@ use super::{
     slots::Slot,
 };
 use crate::{
-    config::Manifest,
+    config::{InFlight, Manifest},
     pipeline::{
         sink::{Sink, Staged, TopicNo},
         source::session::{Event, Properties, Reading, Seq, Session, SessionError},
@@ -100,6 +100,8 @@ pub(super) struct Shard {
     pub(super) is_touched: bool,
     /// The broker has accepted the connection.
     pub(super) is_serving: bool,
+    /// Since when its socket is not read, because something is full or the task stops.
+    pub(super) unread_since: Option<Instant>,
     /// What the broker does not grant.
     pub(super) notes: Vec<String>,
     has_moved: Cell<bool>,
@@ -136,6 +138,7 @@ impl Shard {
             broken: None,
             is_touched: false,
             is_serving: false,
+            unread_since: None,
             notes: Vec::new(),
             has_moved: Cell::new(false),
             wake: Rc::default(),
@@ -267,6 +270,13 @@ impl Shard {
         self.holds_back = false;
     }
 
+    /// The shard may read on, as far as it alone is concerned.
+    pub(super) fn has_room(&self, limits: &InFlight) -> bool {
+        !self.session.exceeds_window()
+            && self.load.has_room(limits)
+            && (self.tracker.len() as u64) < limits.shard_readings.get()
+    }
+
     /// Stops the shard, once.
     pub(super) fn fail(&mut self, message: String, may_pass: bool) {
         if self.broken.is_none() {
@@ -290,11 +300,15 @@ impl Shard {
     }
 
     /// Shows what has a clock in it: the age of the oldest reading not yet acknowledged, what that says of the state, new offsets.
-    pub(super) fn show(&mut self, now: Instant) {
-        let age = self.tracker.oldest().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
+    /// `full`: why the lane is full, if it is.
+    pub(super) fn show(&mut self, now: Instant, full: Option<&str>) {
+        let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+        let age = since(self.tracker.oldest());
         self.task.oldest_unacked_ms.set(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         if self.is_serving && self.broken.is_none() {
-            self.show_state(age);
+            // Who has nothing in flight may be kept from reading by those who have.
+            let full = full.filter(|_| age < SLOW_AFTER);
+            self.show_state(age.max(since(self.unread_since)), full);
         }
         if !std::mem::take(&mut self.has_new_offsets) {
             return;
@@ -308,22 +322,29 @@ impl Shard {
         self.task.raise_next_offsets(known);
     }
 
-    fn show_state(&self, age: Duration) {
-        let shown = self.task.status();
-        match shown.state {
-            State::Running | State::BackPressure if age >= SLOW_AFTER => {
-                let sink = self.place.sink.borrow();
-                let trouble = sink.trouble().unwrap_or("Kafka acknowledges slowly or not at all");
-                self.task.set_status(State::BackPressure, format!("waiting for Kafka: {trouble}"));
-            }
-            State::BackPressure => self.task.set_status(State::Running, self.notes.join("; ")),
-            _ => {}
-        }
+    fn show_state(&self, waiting: Duration, full: Option<&str>) {
+        let is_slow = waiting >= SLOW_AFTER;
+        let (state, is_told) = match self.task.status().state {
+            State::Running | State::BackPressure if is_slow => (State::BackPressure, true),
+            State::BackPressure => (State::Running, false),
+            // Not being read is what a task that stops is about.
+            State::Draining => (State::Draining, is_slow && self.tracker.undelivered() > 0),
+            _ => return,
+        };
+        let message = if is_told {
+            let sink = self.place.sink.borrow();
+            let trouble = sink.trouble().unwrap_or("Kafka acknowledges slowly or not at all");
+            full.map_or_else(|| format!("waiting for Kafka: {trouble}"), str::to_owned)
+        } else {
+            self.notes.join("; ")
+        };
+        self.task.set_status(state, message);
     }
 
     /// Goes on with another sink. Topic numbers are a sink's own, so nothing that holds one is kept.
     pub(super) fn move_to(&mut self, place: Rc<Place>, revision: Revision) {
         self.routes = place.routes(&self.task.shard.pipeline, revision, &self.manifest.mapping);
+        self.load.move_to(&place.load);
         self.place = place;
         self.offsets.clear();
         self.has_new_offsets = false;

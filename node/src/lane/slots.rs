@@ -1,9 +1,14 @@
 //! Which task a delivery report belongs to.
 //!
 //! A record's opaque number names its task's slot and the reading within it. A slot is given to another task only when
-//! every record of the last one has been reported: an old report that moved a new task's watermark would be a loss.
+//! every record of the last one has been reported, or cannot be any more because its producer is gone: an old report that moved
+//! a new task's watermark would be a loss.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    any::Any,
+    cell::RefCell,
+    rc::{Rc, Weak},
+};
 
 use super::shard::Shard;
 
@@ -33,12 +38,21 @@ struct Place {
     shard: Option<Rc<RefCell<Shard>>>,
     /// Records handed over and not yet reported.
     unreported: u64,
+    /// Who reports them; none: nothing was ever handed over.
+    reporter: Option<Weak<dyn Any>>,
+}
+
+impl Place {
+    fn is_free(&self) -> bool {
+        let is_silent = self.reporter.as_ref().is_none_or(|reporter| reporter.strong_count() == 0);
+        self.shard.is_none() && (self.unreported == 0 || is_silent)
+    }
 }
 
 impl Slots {
     /// A slot that no report can mean; none: all are taken.
     pub(super) fn free(&mut self) -> Option<Slot> {
-        if let Some(at) = self.0.iter().position(|place| place.shard.is_none() && place.unreported == 0) {
+        if let Some(at) = self.0.iter().position(Place::is_free) {
             return Some(Slot(at));
         }
         (self.0.len() < SLOTS_MAX).then(|| {
@@ -56,9 +70,10 @@ impl Slots {
         self.0[slot.0].unreported += count;
     }
 
-    /// Nothing more will be reported of what was handed over: its producer is gone.
-    pub(super) fn forget(&mut self, slot: Slot) {
-        self.0[slot.0].unreported = 0;
+    /// From now on the slot's records are handed to `reporter`; what was handed to another is never reported any more.
+    pub(super) fn report_by(&mut self, slot: Slot, reporter: Weak<dyn Any>) {
+        let place = &mut self.0[slot.0];
+        (place.unreported, place.reporter) = (0, Some(reporter));
     }
 
     /// Takes one report in: whose it is, and which reading's. None: of a task that has ended.
@@ -77,5 +92,33 @@ impl Slots {
     /// Every task of the lane.
     pub(super) fn shards(&self) -> impl Iterator<Item = &Rc<RefCell<Shard>>> {
         self.0.iter().filter_map(|place| place.shard.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_again_when_all_is_reported_or_nobody_is_left_to_report() -> Result<(), &'static str> {
+        let (mut slots, producer) = (Slots::default(), Rc::new(()));
+        let reporter = || Rc::downgrade(&(Rc::clone(&producer) as Rc<dyn Any>));
+        let first = slots.free().ok_or("no slot")?;
+        slots.report_by(first, reporter());
+        slots.handed_over(first, 2);
+        let second = slots.free().ok_or("no slot")?;
+        assert_ne!(first, second);
+        slots.reported(first.opaque(0));
+        slots.reported(first.opaque(1));
+        assert_eq!(slots.free(), Some(first));
+        slots.handed_over(first, 1);
+        assert_eq!(slots.free(), Some(second));
+        drop(producer);
+        assert_eq!(slots.free(), Some(first));
+        slots.report_by(first, Rc::downgrade(&(Rc::new(()) as Rc<dyn Any>)));
+        slots.handed_over(first, 1);
+        slots.reported(first.opaque(0));
+        assert_eq!(slots.0[0].unreported, 0, "what the old producer had is not counted on");
+        Ok(())
     }
 }

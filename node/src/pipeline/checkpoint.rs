@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use sluice_coordinator::{
     Coordinator, ProposeError,
     machine::{Outcome, RecordCheckpoints},
-    model::{Checkpoint, Ledger, ShardId, TaskState, TaskStatus},
+    model::{Checkpoint, Ledger, ShardId},
     now,
 };
 use tokio::{
@@ -62,6 +62,12 @@ impl Checkpointer {
     /// It was refused, or did not get there.
     pub async fn record(&self, task: &Arc<Task>) -> Result<(), RecordError> {
         self.say(task, false).await
+    }
+
+    /// Has the task's present word recorded, without waiting: what is lost on the way, the next interval tells.
+    pub fn record_soon(&self, task: &Arc<Task>) {
+        let (answer, _) = oneshot::channel();
+        drop(self.words.try_send(Word { task: Arc::clone(task), is_released: false, answer }));
     }
 
     /// As [`record`](Self::record), and gives the shard back.
@@ -170,14 +176,13 @@ impl Service {
 }
 
 fn take(task: &Task, released: bool) -> Checkpoint {
-    let status = task.status();
     Checkpoint {
         epoch: task.epoch,
         taken_at: now(),
         ledger: ledger(task),
         next_offsets: task.next_offsets(),
         session: task.session(),
-        status: TaskStatus { state: state(status.state), message: status.message },
+        status: task.status(),
         released,
         oldest_unacked_ms: task.oldest_unacked_ms.get(),
     }
@@ -190,18 +195,6 @@ fn ledger(task: &Task) -> Ledger {
     let (in_flight, received) = (task.in_flight.get(), task.received.get());
     let (redelivered, sessions_lost) = (task.redelivered.get(), task.sessions_lost.get());
     Ledger { received, delivered, filtered, dead_lettered, returned, in_flight, acked, redelivered, sessions_lost }
-}
-
-fn state(state: State) -> TaskState {
-    match state {
-        State::Connecting => TaskState::Connecting,
-        State::Running => TaskState::Running,
-        State::BackPressure => TaskState::BackPressure,
-        State::Draining => TaskState::Draining,
-        State::Stopped => TaskState::Stopped,
-        State::Failed => TaskState::Failed,
-        State::Retired => TaskState::Retired,
-    }
 }
 
 /// Equal but for the time it was taken.

@@ -91,11 +91,11 @@ impl Handle {
         self.address
     }
 
-    /// Takes no more connections and lets answers under way finish. False: some were cut off at the deadline.
+    /// Takes no more connections and lets answers under way finish. False: some were cut off at the deadline, or the listener had failed.
     pub async fn stop(self) -> bool {
         let _ = self.stop.send(());
         let abort = self.task.abort_handle();
-        let clean = tokio::time::timeout(STOP_DEADLINE, self.task).await.is_ok();
+        let clean = matches!(tokio::time::timeout(STOP_DEADLINE, self.task).await, Ok(Ok(Ok(()))));
         abort.abort();
         clean
     }
@@ -171,6 +171,15 @@ mod tests {
         let answer = get(handle.address(), "/healthz").await?;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(handle.stop().await);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_failed_is_no_clean_stop() -> anyhow::Result<()> {
+        for task in [tokio::spawn(async { Err(io::Error::other("gone")) }), tokio::spawn(async { panic!("gone") })] {
+            let handle = Handle { task, stop: oneshot::channel().0, ..start(|| Ok(())).await? };
+            assert!(!handle.stop().await);
+        }
         Ok(())
     }
 

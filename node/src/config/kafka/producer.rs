@@ -20,6 +20,11 @@ impl ProducerConfig {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// The value of a property, if it is set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// The configuration as rdkafka takes it.
     pub fn client_config(&self) -> ClientConfig {
         self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()

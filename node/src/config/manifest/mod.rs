@@ -32,6 +32,9 @@ use crate::pipeline::mapping::{KafkaTopic, Mapping};
 /// Most shards of one pipeline: each is a session at the broker, which is where thousands more would hurt first.
 pub const SHARDS_MAX: u32 = 10_000;
 
+/// Longest document, in bytes: what the coordinator takes, said where a file or directory is read, too.
+const DOCUMENT_BYTES_MAX: usize = 256 << 10;
+
 /// A checked pipeline.
 #[derive(Debug, Clone)]
 pub struct Manifest {
@@ -140,6 +143,10 @@ impl Manifest {
 }
 
 fn check(document: &Document<'_>, origin: &str) -> Result<Manifest, ConfigErrors> {
+    if document.text.len() > DOCUMENT_BYTES_MAX {
+        let message = format!("a pipeline has {} bytes; at most {DOCUMENT_BYTES_MAX}", document.text.len());
+        return Err(ConfigErrors::whole(origin, message));
+    }
     let report = Report::default();
     let root = Reader { origin, report: &report }.root(&document.root);
     let manifest = root.table().and_then(|table| {

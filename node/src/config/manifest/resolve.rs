@@ -15,21 +15,19 @@ use crate::config::{
 /// Largest CA file: the whole set of public authorities takes a quarter of a mebibyte.
 const CA_BYTES_MAX: u64 = 4 << 20;
 
-/// A manifest's secrets and certificates. `Debug` shows no secret.
+/// A manifest's secrets. `Debug` shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     /// MQTT user name.
     pub username: Option<String>,
     /// MQTT password.
     pub password: Option<Secret>,
-    /// The content of `ca_file`: PEM with at least one certificate.
-    pub ca_pem: Option<Vec<u8>>,
     /// What the producer is started with. Shards with equal configurations can share one.
     pub producer: ProducerConfig,
 }
 
 impl Manifest {
-    /// Reads secrets beneath `roots`, and the CA file.
+    /// Reads secrets beneath `roots`; looks whether the CA file is one.
     ///
     /// # Errors
     /// Every file that cannot be used, with the key that names it.
@@ -43,8 +41,8 @@ impl Manifest {
         let username = username.map_err(|error| refuse("source.mqtt.username", error.to_string())).ok();
         let password = source.password.as_ref().map(|value| roots.resolve(value)).transpose();
         let password = password.map_err(|error| refuse("source.mqtt.password", error.to_string())).ok();
-        let ca_pem = source.ca_file.as_deref().map(read_ca).transpose();
-        let ca_pem = ca_pem.map_err(|message| refuse("source.mqtt.ca_file", message)).ok();
+        let ca = source.ca_file.as_deref().map_or(Ok(()), check_ca);
+        let ca = ca.map_err(|message| refuse("source.mqtt.ca_file", message)).ok();
         let producer = self.sink.properties.resolve(roots);
         let producer = producer
             .map_err(|wrong| {
@@ -53,14 +51,12 @@ impl Manifest {
                 }
             })
             .ok();
-        let resolved =
-            || Some(Resolved { username: username?, password: password?, ca_pem: ca_pem?, producer: producer? });
-        let resolved = resolved();
-        report.finish(resolved)
+        let resolved = || Some(Resolved { username: username?, password: password?, producer: producer? });
+        report.finish(ca.and_then(|()| resolved()))
     }
 }
 
-fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
+fn check_ca(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let told = |error| format!("CA file {shown}: cannot be read: {error}; correct the path or the file's permissions");
     let metadata = fs::metadata(path).map_err(told)?;
@@ -72,5 +68,5 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
     if certificates.peek().is_none() || certificates.any(|certificate| certificate.is_err()) {
         return Err(format!("CA file {shown}: is not a PEM file with certificates (-----BEGIN CERTIFICATE-----)"));
     }
-    Ok(pem)
+    Ok(())
 }

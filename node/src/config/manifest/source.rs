@@ -48,7 +48,7 @@ pub struct MqttSource {
     pub version: Version,
     /// `username`: a text or `${file:…}`.
     pub username: Option<Value>,
-    /// `password`: a text or `${file:…}`. Never shown.
+    /// `password`: a text or `${file:…}`. Not shown among what is in effect; a text is stored with the document and shown with it.
     pub password: Option<Value>,
     /// `ca_file`: PEM certificates that a `mqtts` broker's is checked against; default: the system's.
     pub ca_file: Option<PathBuf>,
@@ -60,7 +60,7 @@ pub struct MqttSource {
     pub share_group: Option<ShareGroup>,
     /// `keep_alive`: whole seconds, 1s to 65535s; default 30s.
     pub keep_alive: Duration,
-    /// `connect_timeout`: from the first TCP packet to CONNACK; default 10s.
+    /// `connect_timeout`: for TCP and TLS, and as long again for CONNACK; default 10s.
     pub connect_timeout: Duration,
     /// `receive_maximum`: unacknowledged readings that the broker may send on a session (MQTT 5); default 8192.
     pub receive_maximum: NonZeroU16,

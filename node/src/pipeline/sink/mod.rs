@@ -21,13 +21,15 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use rdkafka::{config::RDKafkaLogLevel, error::RDKafkaErrorCode};
 
-use self::native::{Event, Native, Record, Scratch, Topic};
+use self::native::{Event, Native, Record, Remains, Scratch, Topic};
 pub(crate) use self::verdict::{Verdict, advice, verdict};
 use crate::config::kafka::ProducerConfig;
 
@@ -37,6 +39,10 @@ const PRODUCERS_MAX: usize = 32;
 /// Kafka topics that one sink may write to. Each costs a handle with a queue per partition; more than this is a mapping
 /// that makes a topic per device by mistake.
 const TOPICS_MAX: usize = 10_000;
+
+/// What the producer of single records may send, in bytes: all that librdkafka can. A reading that the main producer finds too large goes
+/// to the dead-letter topic whole, with headers, and that topic's own limit is the one that counts.
+const ALONE_BYTES_MAX: &str = "1000000000";
 
 /// Events taken from a producer before sockets get their turn again.
 const EVENTS_PER_TURN_MAX: usize = 64;
@@ -99,6 +105,7 @@ pub(crate) enum SinkError {
 #[derive(Debug)]
 pub(crate) struct Sink {
     config: ProducerConfig,
+    errands: mpsc::Sender<Errand>,
     main: Counted,
     /// Sends each record as a request of its own; made when Kafka first refuses a batch.
     alone: Option<Counted>,
@@ -127,7 +134,11 @@ struct SinkTopic {
 struct Counted(Arc<Native>);
 
 impl Counted {
-    fn new(config: &ProducerConfig, overrides: &[(&str, &str)]) -> Result<Self, SinkError> {
+    fn new(
+        config: &ProducerConfig,
+        overrides: &[(&str, &str)],
+        errands: &mpsc::Sender<Errand>,
+    ) -> Result<Self, SinkError> {
         if PRODUCERS.fetch_add(1, Relaxed) >= PRODUCERS_MAX {
             PRODUCERS.fetch_sub(1, Relaxed);
             return Err(SinkError::TooManyProducers);
@@ -137,7 +148,7 @@ impl Counted {
             config.set(*name, *value);
         }
         config.set_log_level(RDKafkaLogLevel::Info);
-        match Native::new(&config) {
+        match Native::new(&config, errands.clone()) {
             Ok(native) => Ok(Self(native)),
             Err(error) => {
                 PRODUCERS.fetch_sub(1, Relaxed);
@@ -153,7 +164,16 @@ impl Drop for Counted {
     }
 }
 
-/// A question for the brokers that blocks: how many partitions a topic has. To be asked on a thread that may wait.
+/// What may block: to be done on a thread that may wait.
+#[derive(Debug)]
+pub(crate) enum Errand {
+    /// Ask for a partition count. `place` and `round` are the asker's: whom to tell, and with which other questions it was asked.
+    Count { place: u64, round: u64, query: PartitionQuery },
+    /// End a producer, by dropping it.
+    End(Remains),
+}
+
+/// A question for the brokers that blocks: how many partitions a topic has.
 #[derive(Debug)]
 pub(crate) struct PartitionQuery {
     producer: Arc<Native>,
@@ -162,13 +182,18 @@ pub(crate) struct PartitionQuery {
 }
 
 impl PartitionQuery {
-    /// Asks; waits up to `timeout_ms` for the answer.
-    pub(crate) fn ask(&self, timeout_ms: u64) -> (TopicNo, Option<i32>) {
-        let count = self.producer.partition_count(&self.name, timeout_ms);
+    /// Whose partitions.
+    pub(crate) fn topic(&self) -> TopicNo {
+        self.topic
+    }
+
+    /// Asks; waits for the answer, up to a limit.
+    pub(crate) fn ask(&self, within: Duration) -> Option<i32> {
+        let count = self.producer.partition_count(&self.name, within);
         if let Err(error) = &count {
             tracing::debug!(topic = %self.name, %error, "partition count not known yet");
         }
-        (self.topic, count.ok())
+        count.ok()
     }
 }
 
@@ -182,12 +207,18 @@ fn announce(producer: &Native, wake: BorrowedFd<'_>) {
 }
 
 impl Sink {
-    /// A sink with this producer configuration, whose events make `wake` readable.
-    pub(crate) fn new(config: ProducerConfig, wake: BorrowedFd<'_>) -> Result<Self, SinkError> {
-        let main = Counted::new(&config, &[])?;
+    /// A sink with this producer configuration, whose events make `wake` readable; `wake` must stay open as long as anything of the
+    /// sink lives, its questions included. Its producers end as `errands`.
+    pub(crate) fn new(
+        config: ProducerConfig,
+        wake: BorrowedFd<'_>,
+        errands: mpsc::Sender<Errand>,
+    ) -> Result<Self, SinkError> {
+        let main = Counted::new(&config, &[], &errands)?;
         announce(&main.0, wake);
         Ok(Self {
             config,
+            errands,
             main,
             alone: None,
             topics: Vec::new(),
@@ -301,7 +332,8 @@ impl Sink {
         wake: BorrowedFd<'_>,
     ) -> Result<(), SinkFailure> {
         if self.alone.is_none() {
-            let alone = Counted::new(&self.config, &[("batch.num.messages", "1"), ("linger.ms", "0")])?;
+            let overrides = [("batch.num.messages", "1"), ("linger.ms", "0"), ("message.max.bytes", ALONE_BYTES_MAX)];
+            let alone = Counted::new(&self.config, &overrides, &self.errands)?;
             announce(&alone.0, wake);
             self.alone = Some(alone);
         }

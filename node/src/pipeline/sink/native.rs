@@ -9,8 +9,11 @@
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
-    fmt, ptr, slice,
-    sync::Arc,
+    fmt,
+    mem::ManuallyDrop,
+    ptr, slice,
+    sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use rdkafka::{
@@ -21,16 +24,28 @@ use rdkafka::{
     types::RDKafkaType,
 };
 
+use super::Errand;
+
 /// `RD_KAFKA_PARTITION_UA`: the partitioner decides.
 const PARTITION_UNASSIGNED: i32 = -1;
 
 /// A producer handle of librdkafka.
 pub(super) struct Native {
-    client: Client<DefaultClientContext>,
+    client: ManuallyDrop<Client<DefaultClientContext>>,
     events: *mut sys::rd_kafka_queue_t,
+    errands: mpsc::Sender<Errand>,
 }
 
-// SAFETY: librdkafka's client and queue handles may be used from any thread, by several at once.
+/// A producer that nobody uses any more. Dropping it waits for librdkafka's threads, which may be waiting for a broker.
+pub(crate) struct Remains(#[expect(dead_code, reason = "kept to be dropped")] Client<DefaultClientContext>);
+
+impl fmt::Debug for Remains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remains").finish_non_exhaustive()
+    }
+}
+
+// SAFETY: librdkafka's client and queue handles may be used from any thread, by several at once, and so may a sender.
 unsafe impl Send for Native {}
 // SAFETY: as above.
 unsafe impl Sync for Native {}
@@ -89,11 +104,11 @@ pub(super) enum Event<'a> {
 }
 
 impl Native {
-    /// A producer with this configuration. It connects by itself, when it has to.
+    /// A producer with this configuration. It connects by itself, when it has to. What is left of it goes to `errands`.
     ///
     /// # Errors
     /// What librdkafka says of the configuration.
-    pub(super) fn new(config: &ClientConfig) -> KafkaResult<Arc<Self>> {
+    pub(super) fn new(config: &ClientConfig, errands: mpsc::Sender<Errand>) -> KafkaResult<Arc<Self>> {
         let native_config = config.create_native_config()?;
         let wanted = sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_LOG;
         // SAFETY: the configuration was just made and is not yet owned by a client.
@@ -101,7 +116,7 @@ impl Native {
         let client = Client::new(config, native_config, RDKafkaType::RD_KAFKA_PRODUCER, DefaultClientContext)?;
         // SAFETY: the client lives; the queue reference is given back in `drop`.
         let events = unsafe { sys::rd_kafka_queue_get_main(client.native_ptr()) };
-        Ok(Arc::new(Self { client, events }))
+        Ok(Arc::new(Self { client: ManuallyDrop::new(client), events, errands }))
     }
 
     /// From now on a byte is written to `fd`, which must not block, when an event arrives in an empty queue: what lies there already must be polled first.
@@ -133,12 +148,12 @@ impl Native {
         Ok(Topic { handle, producer: Arc::clone(self) })
     }
 
-    /// How many partitions `topic` has, asked of the brokers. Blocks for `timeout_ms` at most.
+    /// How many partitions `topic` has, asked of the brokers. Blocks for as long as `within`.
     ///
     /// # Errors
     /// No answer in time, or the topic does not exist.
-    pub(super) fn partition_count(&self, topic: &str, timeout_ms: u64) -> KafkaResult<i32> {
-        let metadata = self.client.fetch_metadata(Some(topic), std::time::Duration::from_millis(timeout_ms))?;
+    pub(super) fn partition_count(&self, topic: &str, within: Duration) -> KafkaResult<i32> {
+        let metadata = self.client.fetch_metadata(Some(topic), within)?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         match found.map(|t| (t.error(), t.partitions().len())) {
             Some((None, count)) if count > 0 => Ok(i32::try_from(count).unwrap_or(i32::MAX)),
@@ -215,11 +230,15 @@ impl Native {
 impl Drop for Native {
     fn drop(&mut self) {
         self.purge();
-        // SAFETY: the reference taken in `new` is given back once; the client is destroyed after it, by its own drop.
-        unsafe {
+        // SAFETY: the reference taken in `new` is given back once; the client is taken out once, is not used after, and is destroyed
+        // after the queue, by its own drop.
+        let client = unsafe {
             sys::rd_kafka_queue_io_event_enable(self.events, -1, ptr::null(), 0);
             sys::rd_kafka_queue_destroy(self.events);
-        }
+            ManuallyDrop::take(&mut self.client)
+        };
+        // Where nobody takes errands any more, it ends here.
+        drop(self.errands.send(Errand::End(Remains(client))));
     }
 }
 

@@ -41,8 +41,6 @@ pub struct Granted {
     pub is_session_present: bool,
     /// A session was expected and is not there: the broker lost it, and perhaps readings.
     pub is_session_lost: bool,
-    /// Most unacknowledged PUBLISH packets that the broker would take from us. It says nothing of its own window.
-    pub receive_maximum: u16,
     /// Highest `QoS` that the broker takes.
     pub maximum_qos: Qos,
     /// Keep-alive in force: the broker's where it gave one. 0: none.
@@ -55,8 +53,6 @@ pub struct Granted {
     pub is_wildcard_subscription_available: bool,
     /// A client id that the broker put in place of ours.
     pub assigned_client_id: Option<String>,
-    /// Largest packet the broker takes.
-    pub packet_bytes_max: Option<u32>,
     /// What the broker does not grant, a sentence each.
     pub notes: Vec<String>,
 }
@@ -99,15 +95,6 @@ pub struct Reading {
     pub is_retained: bool,
     /// DUP flag: the broker may have sent it before.
     pub is_duplicate: bool,
-}
-
-impl Reading {
-    /// Topic as text.
-    #[must_use]
-    pub fn topic_str(&self) -> &str {
-        // Checked when it was received; checking again costs less than carrying a second handle.
-        std::str::from_utf8(&self.topic).unwrap_or_default()
-    }
 }
 
 /// Why the broker ended the connection.

@@ -27,14 +27,12 @@ pub(super) fn check(
     let mut granted = Granted {
         is_session_present: connack.is_session_present,
         is_session_lost: expects_session && !connack.is_session_present,
-        receive_maximum: u16::MAX,
         maximum_qos: Qos::ExactlyOnce,
         keep_alive: Duration::from_secs(u64::from(settings.keep_alive_secs())),
         session_expiry: None,
         is_shared_subscription_available: true,
         is_wildcard_subscription_available: true,
         assigned_client_id: None,
-        packet_bytes_max: None,
         notes: Vec::new(),
     };
     if let Some(properties) = properties {
@@ -53,8 +51,6 @@ pub(super) fn check(
 }
 
 fn take_properties(granted: &mut Granted, properties: ConnAckProperties, settings: &Settings) {
-    granted.receive_maximum = properties.receive_max.unwrap_or(u16::MAX);
-    granted.packet_bytes_max = properties.max_packet_size;
     granted.is_shared_subscription_available = properties.shared_subscription_available != Some(0);
     granted.is_wildcard_subscription_available = properties.wildcard_subscription_available != Some(0);
     if let Some(qos) = properties.max_qos.and_then(Qos::from_number) {

@@ -22,7 +22,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -40,9 +40,6 @@ use self::{
     ring::{Kind, Owed, Ring},
     subscriptions::Subscriptions,
 };
-
-/// Longest wait for CONNACK: a broker that needs more is as good as down, and the next server may not be.
-pub const CONNACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// A shard's session.
 #[derive(Debug)]
@@ -147,11 +144,6 @@ impl Session {
         Ok(self.subscriptions.change(filters, is_open, out)?)
     }
 
-    /// Unsubscribes from everything, as [`Session::change_filters`]. The broker may still send what it has queued [MQTT-3.10.4].
-    pub fn unsubscribe_all(&mut self, out: &mut BytesMut) -> Result<bool, ChangeError> {
-        self.change_filters(&[], out)
-    }
-
     /// Disconnects and keeps the session.
     pub fn disconnect(&mut self, out: &mut BytesMut) {
         if !matches!(self.phase, Phase::Closed) {
@@ -182,7 +174,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Closed => None,
-            Phase::Connecting { since } => Some(*since + CONNACK_WITHIN),
+            Phase::Connecting { since } => Some(*since + self.settings.connack_within),
             Phase::Open(keep_alive) => keep_alive.deadline(),
         }
     }
@@ -192,8 +184,8 @@ impl Session {
     pub fn tick(&mut self, now: Instant, out: &mut BytesMut, is_reading: bool) -> Result<(), SessionError> {
         let ticked = match &mut self.phase {
             Phase::Closed => Ok(false),
-            Phase::Connecting { since } if now >= *since + CONNACK_WITHIN => {
-                Err(SessionError::NoAnswer { what: "CONNACK", after: CONNACK_WITHIN })
+            Phase::Connecting { since } if now >= *since + self.settings.connack_within => {
+                Err(SessionError::NoAnswer { what: "CONNACK", after: self.settings.connack_within })
             }
             Phase::Connecting { .. } => Ok(false),
             Phase::Open(keep_alive) => keep_alive.tick(now, is_reading),
@@ -228,6 +220,12 @@ impl Session {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.subscriptions.is_settled()
+    }
+
+    /// The session at the broker is subscribed to `filter`, or may be: wanted or not, an UNSUBSCRIBE may be under way or refused.
+    #[must_use]
+    pub fn may_have(&self, filter: &str) -> bool {
+        self.subscriptions.may_have(filter)
     }
 
     /// Number that the next reading will get; as many have been handed out.
@@ -299,6 +297,9 @@ impl Session {
     #[inline(always)]
     fn receive(&mut self, publish: Publish, out: &mut BytesMut) -> Result<Option<Reading>, SessionError> {
         let seq = self.next_seq;
+        if publish.qos != Qos::AtMostOnce {
+            self.check_owed()?;
+        }
         match publish.qos {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => self.owed.push(Owed { seq, packet_id: publish.packet_id, kind: Kind::Puback }),
@@ -309,12 +310,12 @@ impl Session {
                 if repeated.is_some() {
                     // Its reading may be delivered already, and no later delivery need come to set the ack free.
                     self.write_due(out);
-                    self.check_owed()?;
+                    self.note_window();
                     return Ok(None);
                 }
             }
         }
-        self.check_owed()?;
+        self.note_window();
         self.next_seq += 1;
         Ok(Some(Reading {
             seq: Seq(seq),
@@ -327,23 +328,24 @@ impl Session {
         }))
     }
 
-    /// A broker that exceeds the window is borne with, up to a bound: only its own promise is broken.
-    fn check_owed(&mut self) -> Result<(), SessionError> {
-        let used = self.window_used();
-        if used <= usize::from(self.settings.receive_maximum.get()) {
-            return Ok(());
-        }
-        if self.owed.len() > ring::OWED_MAX {
+    /// A broker that exceeds the window is borne with, up to a bound: only its own promise is broken. Asked before anything of a packet
+    /// is taken in: a receipt kept of a reading that was never handed out would swallow that reading on the next connection.
+    fn check_owed(&self) -> Result<(), SessionError> {
+        if self.owed.len() >= ring::OWED_MAX {
             return Err(SessionError::protocol("readings without end that wait for no ack [MQTT-3.3.4-9]"));
         }
-        if !self.is_window_noted && self.settings.version == Version::V5 {
+        Ok(())
+    }
+
+    fn note_window(&mut self) {
+        let is_exceeded = self.window_used() > usize::from(self.settings.receive_maximum.get());
+        if is_exceeded && !self.is_window_noted && self.settings.version == Version::V5 {
             self.is_window_noted = true;
             self.pending = Some(Event::Noted(format!(
                 "the MQTT broker sends more than the {} unacknowledged readings asked for [MQTT-3.3.4-9]",
                 self.settings.receive_maximum
             )));
         }
-        Ok(())
     }
 
     fn answer_to_connect(
@@ -378,8 +380,8 @@ impl Session {
     fn control(&mut self, first: u8, packet: Bytes, out: &mut BytesMut) -> Result<Option<Event>, SessionError> {
         match packet::read(first, packet, self.settings.version)? {
             Packet::Pubrel { packet_id } => {
-                self.release(packet_id, out);
                 self.check_owed()?;
+                self.release(packet_id, out);
                 Ok(None)
             }
             Packet::Pingresp => {

@@ -74,19 +74,6 @@ impl Properties {
             .find_map(|property| if let Property::CorrelationData(value) = property { Some(value) } else { None })
     }
 
-    /// Seconds that were left when the broker sent it.
-    #[must_use]
-    pub fn message_expiry_secs(&self) -> Option<u32> {
-        self.iter()
-            .find_map(|property| if let Property::MessageExpirySecs(value) = property { Some(value) } else { None })
-    }
-
-    /// Topic to answer on.
-    #[must_use]
-    pub fn response_topic(&self) -> Option<&[u8]> {
-        self.iter().find_map(|property| if let Property::ResponseTopic(value) = property { Some(value) } else { None })
-    }
-
     /// The publisher's pairs, in the order they came; a name may come more than once.
     pub fn user(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.iter()

@@ -63,6 +63,8 @@ pub struct Settings {
     pub username: Option<String>,
     /// Password. MQTT 3.1.1 allows one only with a user name.
     pub password: Option<Vec<u8>>,
+    /// Longest wait for CONNACK: a broker that needs more is as good as down, and the next server may not be.
+    pub connack_within: Duration,
     /// Longest silence towards the broker, in whole seconds; 0: no limit, and a dead connection is not noticed.
     pub keep_alive: Duration,
     /// Most unacknowledged readings of `QoS` 1 and 2 that the broker may send (MQTT 5; 3.1.1 has no such word).

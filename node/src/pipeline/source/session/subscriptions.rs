@@ -60,6 +60,12 @@ impl Subscriptions {
         self.under_way.is_empty()
     }
 
+    /// Whether the session at the broker has `filter`, or may have it.
+    pub(super) fn may_have(&self, filter: &str) -> bool {
+        let is_asked = |request: &Request| request.filters.iter().any(|asked| asked == filter);
+        self.at_broker.contains(filter) || self.under_way.iter().any(is_asked)
+    }
+
     /// The connection is gone: what it did not answer may or may not have happened.
     pub(super) fn connection_lost(&mut self) {
         for request in self.under_way.drain(..) {

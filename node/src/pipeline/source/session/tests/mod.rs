@@ -26,6 +26,7 @@ pub(super) fn settings(version: Version, qos: Qos) -> Settings {
         client_id: "sluice-readings-0".into(),
         username: None,
         password: None,
+        connack_within: Duration::from_secs(3),
         keep_alive: Duration::from_secs(60),
         receive_maximum: NonZeroU16::new(100).unwrap(),
         qos,

@@ -255,11 +255,29 @@ fn a_change_of_filters_asks_for_the_difference() {
     }
 }
 
+/// [MQTT-3.11.3-2]
+#[test]
+fn a_filter_that_the_broker_does_not_unsubscribe_stays_and_is_asked_for_again() {
+    let mut wire = Wire::open(Version::V5, Qos::AtLeastOnce);
+    let old = wire.session.filters()[0].clone();
+    assert_eq!(wire.session.change_filters(&["b".into()], &mut wire.out), Ok(true));
+    assert!(wire.session.may_have(&old) && wire.session.may_have("b"), "nothing is answered yet");
+    let events = wire.hear(&unsuback(Version::V5, 2, &[0x87])).unwrap();
+    let refused = vec![RefusedFilter { filter: old.clone(), code: 0x87 }];
+    assert_eq!(events, [Event::Unsubscribed { refused }]);
+    assert!(wire.session.may_have(&old));
+    wire.session.connect(wire.now, &mut wire.out).unwrap();
+    wire.hear(&connack(Version::V5, true)).unwrap();
+    assert!(wire.sent().contains(&Sent::Unsubscribe(4, vec![old.clone()])));
+    wire.hear(&unsuback(Version::V5, 4, &[0])).unwrap();
+    assert!(!wire.session.may_have(&old));
+}
+
 #[test]
 fn a_retiring_session_unsubscribes_reads_on_and_ends() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, Qos::AtLeastOnce);
-        assert_eq!(wire.session.unsubscribe_all(&mut wire.out), Ok(true));
+        assert_eq!(wire.session.change_filters(&[], &mut wire.out), Ok(true));
         assert_eq!(wire.sent(), [Sent::Unsubscribe(2, wire.session.settings().filters.clone())]);
         assert_eq!(readings(&wire.hear(&publish(version, 1, 1, false, "queued")).unwrap()), [0]);
         assert_eq!(wire.hear(&unsuback(version, 2, &[0])).unwrap(), [Event::Unsubscribed { refused: Vec::new() }]);
@@ -313,7 +331,7 @@ fn connack_tells_what_is_not_granted() {
     let connack = [&[0x20, 3 + 17, 0, 0, 17], &properties[..]].concat();
     let events = wire.hear(&connack).unwrap();
     let [Event::Connected(granted)] = &events[..] else { panic!("{events:?}") };
-    assert_eq!((granted.receive_maximum, granted.maximum_qos), (20, Qos::AtLeastOnce));
+    assert_eq!(granted.maximum_qos, Qos::AtLeastOnce);
     assert_eq!(granted.keep_alive, Duration::from_secs(10));
     assert_eq!(granted.session_expiry, Some(Duration::from_secs(7_200)));
     assert_eq!(granted.assigned_client_id.as_deref(), Some("z"));
@@ -428,14 +446,31 @@ fn a_broker_that_exceeds_the_window_is_noted_once() {
     assert_eq!((events.len(), wire.session.window_used()), (151, 150));
 }
 
+/// A receipt of a reading that was not handed out would have its repeat acknowledged and never delivered.
+#[test]
+fn a_reading_that_ends_a_flooded_connection_is_handed_out_on_the_next() {
+    for version in VERSIONS {
+        let mut wire = Wire::open(version, Qos::ExactlyOnce);
+        let packets = publish(version, 1, 1, false, "x").repeat(ring::OWED_MAX);
+        wire.hear(&packets).unwrap();
+        let next = wire.session.next_seq();
+        assert!(matches!(wire.hear(&publish(version, 2, 9, false, "y")), Err(SessionError::Protocol(_))));
+        assert_eq!((wire.session.next_seq(), wire.session.held()), (next, 0));
+        wire.reconnect(true);
+        assert_eq!(wire.publish(2, 9, true, "y").unwrap().seq, next);
+    }
+}
+
 /// [MQTT-3.1.2-20]
 #[test]
 fn the_connection_is_kept_alive_and_given_up_when_nothing_answers() {
     let mut wire = Wire::new(settings(Version::V5, Qos::AtLeastOnce));
     assert_eq!(wire.session.deadline(), None);
     wire.session.connect(wire.now, &mut wire.out).unwrap();
-    assert_eq!(wire.session.deadline(), Some(wire.now + CONNACK_WITHIN));
-    assert!(wire.session.tick(wire.now + CONNACK_WITHIN, &mut wire.out, true).is_err());
+    let connack_due = wire.now + wire.session.settings().connack_within;
+    assert_eq!(wire.session.deadline(), Some(connack_due));
+    let error = wire.session.tick(connack_due, &mut wire.out, true).unwrap_err();
+    assert_eq!(error.to_string(), "no CONNACK from the MQTT broker for 3s");
     wire.reconnect(false);
     let start = wire.now;
     let at = |secs| start + Duration::from_secs(secs);
