@@ -4,11 +4,13 @@
 //! the caller's buffer only while bytes are taken over, so that idle shards of a lane share one.
 
 use std::{
+    collections::BTreeMap,
+    fs,
     future::Future,
     io,
     path::{Path, PathBuf},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,7 +18,10 @@ use std::{
 use bytes::{Buf, BufMut, BytesMut};
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem::PemObject},
+    pki_types::{
+        CertificateDer, InvalidDnsNameError, ServerName,
+        pem::{self, PemObject},
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -123,11 +128,11 @@ impl Connector {
         }
         // A CA file that is given is looked at even if no server needs it: a wrong one is a mistake to hear of now.
         let tls = match ca_file {
-            Some(path) => Some(tls(roots_of_file(path)?)?),
-            None if servers.iter().any(|server| server.is_tls) => Some(tls(system_roots()?)?),
+            Some(path) => Some(tls(Some(path))?),
+            None if servers.iter().any(|server| server.is_tls) => Some(tls(None)?),
             None => None,
         };
-        Ok(Self { servers, tls, within })
+        Ok(Self { servers, tls: tls.map(TlsConnector::from), within })
     }
 
     /// The server of an attempt: all in turn.
@@ -259,20 +264,38 @@ impl AsyncWrite for Connection {
     }
 }
 
-fn tls(roots: RootCertStore) -> Result<TlsConnector, ConnectorError> {
+/// The TLS configurations that are in use, by the PEM text of their roots; none: the system's. Thousands of shards share one, so that
+/// roots are parsed and kept once; a file that has changed makes another.
+static IN_USE: Mutex<BTreeMap<Option<Vec<u8>>, Weak<ClientConfig>>> = Mutex::new(BTreeMap::new());
+
+fn tls(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, ConnectorError> {
+    let fault = |path: &Path, source| ConnectorError::CaFile { path: path.to_owned(), source };
+    let read = |path| fs::read(path).map_err(|error| fault(path, pem::Error::Io(error)));
+    let text = ca_file.map(read).transpose()?;
+    // Nothing panics while it is held half changed.
+    let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    in_use.retain(|_, config| config.strong_count() > 0);
+    if let Some(config) = in_use.get(&text).and_then(Weak::upgrade) {
+        return Ok(config);
+    }
+    let roots = match (ca_file, &text) {
+        (Some(path), Some(text)) => roots_of(text, path)?,
+        _ => system_roots()?,
+    };
     // Named, because another crate of the process may install a default of its own.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    let config = Arc::new(config);
+    in_use.insert(text, Arc::downgrade(&config));
+    Ok(config)
 }
 
-fn roots_of_file(path: &Path) -> Result<RootCertStore, ConnectorError> {
+fn roots_of(text: &[u8], path: &Path) -> Result<RootCertStore, ConnectorError> {
     let fault = |source| ConnectorError::CaFile { path: path.to_owned(), source };
-    let certificates =
-        CertificateDer::pem_file_iter(path).map_err(fault)?.collect::<Result<Vec<_>, _>>().map_err(fault)?;
+    let certificates = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>().map_err(fault)?;
     let mut roots = RootCertStore::empty();
     let (usable, _) = roots.add_parsable_certificates(certificates);
     if usable == 0 { Err(ConnectorError::CaFileEmpty { path: path.to_owned() }) } else { Ok(roots) }

@@ -128,3 +128,14 @@ fn a_wrong_ca_file_is_found_at_once() {
     assert!(matches!(broken, Err(ConnectorError::CaFileEmpty { .. })));
     assert!(matches!(Connector::new(Vec::new(), None, WITHIN), Err(ConnectorError::NoServer)));
 }
+
+#[test]
+fn connectors_share_their_roots_until_the_file_changes() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&fs::read(CA).unwrap()).unwrap();
+    let config = || tls(Some(file.path())).unwrap();
+    let first = config();
+    assert!(Arc::ptr_eq(&first, &config()));
+    file.as_file().write_all(b"\n").unwrap();
+    assert!(!Arc::ptr_eq(&first, &config()), "a renewed file is read anew");
+}
