@@ -2,6 +2,7 @@
 
 mod desired;
 mod lifecycle;
+mod prepared;
 mod supervisor;
 
 pub use supervisor::{Config, Supervisor};

@@ -20,9 +20,10 @@ use tokio::{
 use super::{
     desired::{self, Background, Desired},
     lifecycle::{Action, Phase, RETRY_LONGEST, action, retry_after},
+    prepared::Prepared,
 };
 use crate::{
-    config::{InFlight, Manifest, SecretRoots},
+    config::{InFlight, SecretRoots},
     lane::{End, Ended, Job, Lane, Stop},
     pipeline::checkpoint::Checkpointer,
     registry::{Registry, State, Task},
@@ -53,6 +54,7 @@ pub struct Supervisor {
     checkpointer: Checkpointer,
     lanes: Vec<Lane>,
     running: BTreeMap<ShardId, Running>,
+    prepared: Prepared,
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Last words on their way to the log.
     words: JoinSet<Said>,
@@ -98,8 +100,8 @@ impl Supervisor {
         let (ended_out, ended) = mpsc::unbounded_channel();
         let lanes = (0..config.lanes).map(|number| Lane::start(number, config.in_flight, ended_out.clone()));
         let lanes = lanes.collect::<io::Result<_>>()?;
-        let (running, words) = (BTreeMap::new(), JoinSet::new());
-        Ok(Self { config, coordinator, registry, checkpointer, lanes, running, ended, words })
+        let (running, prepared, words) = (BTreeMap::new(), Prepared::default(), JoinSet::new());
+        Ok(Self { config, coordinator, registry, checkpointer, lanes, running, prepared, ended, words })
     }
 
     /// Reconciles until `stop`, then stops every task. Returns whether nothing was left in flight.
@@ -175,14 +177,14 @@ impl Supervisor {
     }
 
     fn job(
-        &self,
+        &mut self,
         task: &Arc<Task>,
         wanted: &Desired,
         background: Background,
         stop: watch::Receiver<Option<Stop>>,
     ) -> Result<Job, String> {
-        let origin = format!("pipeline {} revision {}", task.shard.pipeline, wanted.revision);
-        let manifest = Manifest::parse(&background.spec.manifest, &origin).map_err(|errors| errors.to_string())?;
+        let manifest =
+            self.prepared.manifest(&background.spec, wanted.revision).map_err(|errors| errors.to_string())?;
         let resolved = manifest.resolve(&self.config.secret_roots).map_err(|errors| errors.to_string())?;
         Ok(Job {
             task: Arc::clone(task),
@@ -190,7 +192,7 @@ impl Supervisor {
             revision: wanted.revision,
             ca_file: manifest.source.ca_file.clone(),
             client_id: format!("{}-{}", background.spec.source.client_id_prefix, task.shard.index),
-            manifest: Arc::new(manifest),
+            manifest,
             resolved,
             recorded: background.session,
             checkpointer: self.checkpointer.clone(),

@@ -1,0 +1,61 @@
+//! Manifests as tasks run them, parsed once: thousands of shards of a pipeline share one, with its compiled mapping.
+//!
+//! Secrets and certificates are not kept: a task that starts again after somebody has renewed them must find them new.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use sluice_coordinator::model::{PipelineName, PipelineSpec, Revision};
+
+use crate::config::{ConfigErrors, Manifest};
+
+/// The manifests that are in use.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared(BTreeMap<(PipelineName, Revision), Weak<Manifest>>);
+
+impl Prepared {
+    /// The manifest of `spec`, which is `revision` of its pipeline.
+    pub(crate) fn manifest(&mut self, spec: &PipelineSpec, revision: Revision) -> Result<Arc<Manifest>, ConfigErrors> {
+        self.0.retain(|_, manifest| manifest.strong_count() > 0);
+        let key = (spec.name.clone(), revision);
+        // A pipeline that was deleted and made anew counts its revisions from the start.
+        let known = self.0.get(&key).and_then(Weak::upgrade).filter(|known| known.document() == spec.manifest);
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let origin = format!("pipeline {} revision {revision}", spec.name);
+        let manifest = Arc::new(Manifest::parse(&spec.manifest, &origin)?);
+        self.0.insert(key, Arc::downgrade(&manifest));
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClusterName;
+
+    fn spec(topic: &str) -> anyhow::Result<PipelineSpec> {
+        let text = format!(
+            "{{name: p, source: {{mqtt: {{servers: ['mqtt://h'], topics: [a]}}}}, default_topic: {topic}, sink: {{kafka: {{bootstrap.servers: 'k:9092'}}}}}}"
+        );
+        Ok(Manifest::parse(&text, "test")?.spec(&"sluice".parse::<ClusterName>()?))
+    }
+
+    #[test]
+    fn shards_share_a_manifest_while_one_of_them_runs_and_it_is_the_same() -> anyhow::Result<()> {
+        let mut prepared = Prepared::default();
+        let first = prepared.manifest(&spec("t")?, Revision(1))?;
+        assert!(Arc::ptr_eq(&first, &prepared.manifest(&spec("t")?, Revision(1))?));
+        let next = prepared.manifest(&spec("u")?, Revision(2))?;
+        assert!(!Arc::ptr_eq(&first, &next));
+        let anew = prepared.manifest(&spec("v")?, Revision(1))?;
+        assert_eq!(anew.document(), spec("v")?.manifest);
+        drop((first, next, anew));
+        prepared.manifest(&spec("t")?, Revision(3))?;
+        assert_eq!(prepared.0.len(), 1, "what nobody runs is not kept");
+        Ok(())
+    }
+}
