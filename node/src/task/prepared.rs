@@ -41,7 +41,8 @@ mod tests {
         let text = format!(
             "{{name: p, source: {{mqtt: {{servers: ['mqtt://h'], topics: [a]}}}}, default_topic: {topic}, sink: {{kafka: {{bootstrap.servers: 'k:9092'}}}}}}"
         );
-        Ok(Manifest::parse(&text, "test")?.spec(&"sluice".parse::<ClusterName>()?))
+        let cluster: ClusterName = "sluice".parse().map_err(anyhow::Error::msg)?;
+        Ok(Manifest::parse(&text, "test")?.spec(&cluster))
     }
 
     #[test]
