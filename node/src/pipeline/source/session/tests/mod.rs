@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod codec_agrees;
+mod filters;
 mod model;
 mod speed;
 mod transcripts;
@@ -133,6 +134,14 @@ fn acks(first: u8, version: Version, packet_id: u16, codes: &[u8]) -> Vec<u8> {
     }
     body.extend_from_slice(codes);
     [vec![first, u8::try_from(body.len()).unwrap()], body].concat()
+}
+
+/// The numbers of the readings among `events`.
+pub(super) fn readings(events: &[Event]) -> Vec<u64> {
+    events
+        .iter()
+        .filter_map(|event| if let Event::Reading(reading) = event { Some(reading.seq.0) } else { None })
+        .collect()
 }
 
 /// A session at the end of a wire that the test holds.

@@ -2,13 +2,6 @@
 
 use super::*;
 
-fn readings(events: &[Event]) -> Vec<u64> {
-    events
-        .iter()
-        .filter_map(|event| if let Event::Reading(reading) = event { Some(reading.seq.0) } else { None })
-        .collect()
-}
-
 /// [MQTT-4.6.0-2], [MQTT-4.6.0-3]
 #[test]
 fn acks_leave_in_receive_order_and_only_up_to_the_watermark() {
@@ -186,112 +179,6 @@ fn a_release_before_delivery_is_completed_after_it() {
     assert_eq!(wire.sent(), []);
     assert_eq!(wire.ack_up_to(1), [Sent::Pubcomp(1)]);
     assert_eq!(wire.session.held(), 0);
-}
-
-/// [MQTT-3.1.2.11.2], [MQTT-3.8.4-3], [MQTT-3.3.1-10]
-#[test]
-fn every_connection_subscribes_to_every_filter() {
-    for version in VERSIONS {
-        let filters: Vec<_> = (0..20).map(|i| format!("a/{i}")).collect();
-        let mut wire = Wire::new(Settings { filters: filters.clone(), ..settings(version, Qos::AtLeastOnce) });
-        for is_session_present in [false, true] {
-            wire.session.connect(wire.now, &mut wire.out).unwrap();
-            wire.hear(&connack(version, is_session_present)).unwrap();
-            let sent = wire.sent();
-            let subscribed: Vec<_> = sent
-                .iter()
-                .flat_map(|sent| if let Sent::Subscribe(_, filters) = sent { &filters[..] } else { &[] })
-                .collect();
-            assert_eq!((sent.len(), subscribed), (4, filters.iter().collect()));
-            assert!(!wire.session.is_settled());
-            for (packet_id, count) in sent[1..].iter().zip([8, 8, 4]).map(|(sent, count)| match sent {
-                Sent::Subscribe(packet_id, _) => (*packet_id, count),
-                other => panic!("{other:?}"),
-            }) {
-                let events = wire.hear(&suback(version, packet_id, &vec![1; count])).unwrap();
-                assert_eq!(events.len(), usize::from(count == 4), "one event when all are answered");
-            }
-            assert!(wire.session.is_settled());
-        }
-    }
-}
-
-/// [MQTT-3.9.3-2]
-#[test]
-fn refused_and_lowered_filters_are_told_apart() {
-    for version in VERSIONS {
-        let filters = vec!["a".into(), "b".into(), "c".into()];
-        let mut wire = Wire::new(Settings { filters, ..settings(version, Qos::AtLeastOnce) });
-        wire.session.connect(wire.now, &mut wire.out).unwrap();
-        wire.hear(&connack(version, false)).unwrap();
-        let code = if version == Version::V5 { 0x87 } else { 0x80 };
-        let events = wire.hear(&suback(version, 1, &[1, code, 0])).unwrap();
-        let [Event::Subscribed(subscribed)] = &events[..] else { panic!("{events:?}") };
-        assert_eq!(subscribed.granted, [("a".into(), Qos::AtLeastOnce), ("c".into(), Qos::AtMostOnce)]);
-        assert_eq!(subscribed.refused, [RefusedFilter { filter: "b".into(), code }]);
-        assert!(subscribed.notes.len() == 1 && subscribed.notes[0].contains("\"c\""));
-        assert!(wire.hear(&suback(version, 1, &[1])).is_err(), "answered twice");
-    }
-}
-
-#[test]
-fn a_change_of_filters_asks_for_the_difference() {
-    for version in VERSIONS {
-        let mut wire = Wire::open(version, Qos::AtLeastOnce);
-        let kept = wire.session.filters()[0].clone();
-        assert_eq!(wire.session.change_filters(&[kept.clone(), "b".into()], &mut wire.out), Ok(true));
-        assert_eq!(wire.sent(), [Sent::Subscribe(2, vec!["b".into()])]);
-        assert_eq!(wire.session.change_filters(&["c".into(), "b".into()], &mut wire.out), Ok(true));
-        assert_eq!(wire.sent(), [Sent::Unsubscribe(3, vec![kept]), Sent::Subscribe(4, vec!["c".into()])]);
-        assert_eq!(wire.session.change_filters(&["b".into(), "c".into()], &mut wire.out), Ok(false));
-        assert!(wire.session.change_filters(&["c#".into()], &mut wire.out).is_err());
-        // The answers are lost: the next connection asks again for all that may not have happened.
-        wire.session.connect(wire.now, &mut wire.out).unwrap();
-        wire.hear(&connack(version, true)).unwrap();
-        let kept = wire.session.settings().filters[0].clone();
-        let expected = [Sent::Unsubscribe(5, vec![kept]), Sent::Subscribe(6, vec!["b".into(), "c".into()])];
-        assert_eq!(wire.sent()[1..], expected);
-        assert_eq!(wire.hear(&unsuback(version, 5, &[0])).unwrap(), [Event::Unsubscribed { refused: Vec::new() }]);
-    }
-}
-
-/// [MQTT-3.11.3-2]
-#[test]
-fn a_filter_that_the_broker_does_not_unsubscribe_stays_and_is_asked_for_again() {
-    let mut wire = Wire::open(Version::V5, Qos::AtLeastOnce);
-    let old = wire.session.filters()[0].clone();
-    assert_eq!(wire.session.change_filters(&["b".into()], &mut wire.out), Ok(true));
-    assert!(wire.session.may_have(&old) && wire.session.may_have("b"), "nothing is answered yet");
-    let events = wire.hear(&unsuback(Version::V5, 2, &[0x87])).unwrap();
-    let refused = vec![RefusedFilter { filter: old.clone(), code: 0x87 }];
-    assert_eq!(events, [Event::Unsubscribed { refused }]);
-    assert!(wire.session.may_have(&old));
-    wire.session.connect(wire.now, &mut wire.out).unwrap();
-    wire.hear(&connack(Version::V5, true)).unwrap();
-    assert!(wire.sent().contains(&Sent::Unsubscribe(4, vec![old.clone()])));
-    wire.hear(&unsuback(Version::V5, 4, &[0])).unwrap();
-    assert!(!wire.session.may_have(&old));
-}
-
-#[test]
-fn a_retiring_session_unsubscribes_reads_on_and_ends() {
-    for version in VERSIONS {
-        let mut wire = Wire::open(version, Qos::AtLeastOnce);
-        assert_eq!(wire.session.change_filters(&[], &mut wire.out), Ok(true));
-        assert_eq!(wire.sent(), [Sent::Unsubscribe(2, wire.session.settings().filters.clone())]);
-        assert_eq!(readings(&wire.hear(&publish(version, 1, 1, false, "queued")).unwrap()), [0]);
-        assert_eq!(wire.hear(&unsuback(version, 2, &[0])).unwrap(), [Event::Unsubscribed { refused: Vec::new() }]);
-        assert_eq!(wire.ack_up_to(1), [Sent::Puback(1)]);
-        let ending = wire.session.end(&mut wire.out);
-        match version {
-            Version::V5 => {
-                assert_eq!((ending, &wire.out[..]), (Ending::Done, &[0xE0, 7, 0, 5, 0x11, 0, 0, 0, 0][..]));
-            }
-            Version::V311 => {
-                assert_eq!((ending, &wire.out[..]), (Ending::NeedsCleanConnection, &[0xE0, 0][..]));
-            }
-        }
-    }
 }
 
 /// [MQTT-3.1.2.4]
