@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use crate::{
     machine::{
-        self, ApplyPipeline, AssignShards, Command, DeletePipeline, InitCluster, Kind, Outcome, PausePipeline,
-        RecordCheckpoints, RegisterMember, ResumePipeline, ShardAssignment, invariants,
+        self, ApplyPipeline, AssignShards, CancelMoves, Command, DeletePipeline, InitCluster, Kind, Outcome,
+        PausePipeline, RecordCheckpoints, RegisterMember, RemoveMember, ResumePipeline, SetMemberState,
+        ShardAssignment, StartMoves, invariants,
     },
     model::{
         Checkpoint, Epoch, Generation, Ledger, MemberState, Owner, PipelineSpec, RaftId, Revision, Session, ShardId,
@@ -103,9 +104,6 @@ impl Machine {
         match words.bare[0] {
             "show" => self.show(),
             "plan" => self.plan(),
-            "drain" => {
-                self.state.members.get_mut(&words.bare[1].parse().unwrap()).unwrap().state = MemberState::Draining;
-            }
             _ => {
                 let command = command(&words);
                 let outcome = self.apply(command);
@@ -146,7 +144,8 @@ impl Machine {
     fn show(&mut self) {
         let (state, out) = (&self.state, &mut self.said);
         for (name, member) in &state.members {
-            writeln!(out, "member {name}@{} {:?}", member.generation, member.state).unwrap();
+            let drained = if member.was_draining { " was-draining" } else { "" };
+            writeln!(out, "member {name}@{} {:?}{drained}", member.generation, member.state).unwrap();
         }
         for (name, pipeline) in &state.pipelines {
             let earlier: Vec<_> = pipeline.earlier.keys().map(|revision| revision.0).collect();
@@ -158,8 +157,12 @@ impl Machine {
             let session = shard.session.as_ref().map_or("none".to_owned(), |s| format!("r{}", s.revision));
             let delivered = state.checkpoints.get(id).map_or("-".to_owned(), |c| c.ledger.delivered.to_string());
             let (epoch, since) = (shard.epoch, shard.since);
-            writeln!(out, "shard {id} {owner} epoch={epoch} since={since} session={session} delivered={delivered}")
+            write!(out, "shard {id} {owner} epoch={epoch} since={since} session={session} delivered={delivered}")
                 .unwrap();
+            if let Some(handover) = &shard.handover {
+                write!(out, " to={} since={}", handover.to, handover.since).unwrap();
+            }
+            out.push_str(if shard.is_retiring { " retiring\n" } else { "\n" });
         }
     }
 }
@@ -170,8 +173,21 @@ fn command(words: &Words<'_>) -> Kind {
         "init" => InitCluster { cluster_id: name.parse().unwrap() }.into(),
         "register" => {
             let raft_id = RaftId(words.number("raft", name.bytes().map(u64::from).sum()));
-            RegisterMember { name: name.parse().unwrap(), raft_id, address: String::new() }.into()
+            let (address, admin_address) = (String::new(), String::new());
+            RegisterMember { name: name.parse().unwrap(), raft_id, address, admin_address }.into()
         }
+        "fill" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Active }.into(),
+        "drain" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Draining }.into(),
+        "stop" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Stopping }.into(),
+        "remove" => RemoveMember { name: name.parse().unwrap(), force: words.has("force") }.into(),
+        "move" => {
+            let one = |word: &&str| {
+                let (shard, to) = word.split_once("->").unwrap();
+                (shard_id(shard), to.parse().unwrap())
+            };
+            StartMoves { moves: words.bare[1..].iter().map(one).collect() }.into()
+        }
+        "cancel" => CancelMoves { shards: words.bare[1..].iter().map(|word| shard_id(word)).collect() }.into(),
         "apply" => ApplyPipeline { spec: spec(name, words) }.into(),
         "pause" => PausePipeline { name: name.parse().unwrap() }.into(),
         "resume" => ResumePipeline { name: name.parse().unwrap() }.into(),
@@ -249,6 +265,10 @@ fn told(outcome: &Outcome) -> String {
             format!("pipeline r{revision} {state:?}{}", if *changed { "" } else { ", unchanged" })
         }
         Outcome::Assigned { changed } => format!("assigned, {changed} changed"),
+        Outcome::Member { member, changed } => {
+            format!("member {:?}{}", member.state, if *changed { "" } else { ", unchanged" })
+        }
+        Outcome::Moves { changed } => format!("moves, {changed} changed"),
         Outcome::Recorded { refused } if refused.is_empty() => "recorded".to_owned(),
         Outcome::Recorded { refused } => refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
         Outcome::Refused(refusal) => format!("refused, {:?}: {refusal}", refusal.kind),

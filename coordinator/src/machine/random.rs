@@ -7,13 +7,15 @@ use prost::Message as _;
 use sluice_proto::state::v1 as pb;
 
 use super::{
-    ApplyPipeline, AssignShards, Command, DeletePipeline, InitCluster, Kind, Outcome, PausePipeline, RecordCheckpoints,
-    RegisterMember, ResumePipeline, ShardAssignment, apply, invariants,
+    ApplyPipeline, AssignShards, CancelMoves, Command, DeletePipeline, InitCluster, Kind, Outcome, PausePipeline,
+    RecordCheckpoints, RegisterMember, RemoveMember, ResumePipeline, SetMemberState, ShardAssignment, StartMoves,
+    apply, invariants,
 };
 use crate::{
     model::{
-        Checkpoint, Epoch, Generation, Ledger, Offset, Owner, PipelineName, PipelineSpec, RaftId, Revision, Session,
-        Shard, ShardId, SourceIdentity, State, TaskState, TaskStatus, TopicPartition, UnixMs,
+        Checkpoint, Epoch, Generation, Ledger, MemberState, NodeName, Offset, Owner, PipelineName, PipelineSpec,
+        RaftId, Revision, Session, Shard, ShardId, SourceIdentity, State, TaskState, TaskStatus, TopicPartition,
+        UnixMs,
     },
     plan::plan,
 };
@@ -66,12 +68,13 @@ fn bytes(state: &State) -> Vec<u8> {
 
 fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
     let name = pipeline(who);
-    match what % 12 {
+    match what % 20 {
         0 => InitCluster { cluster_id: "c1".parse().unwrap() }.into(),
         1 | 2 => RegisterMember {
-            name: format!("n{}", who % 3).parse().unwrap(),
-            raft_id: RaftId(u64::from(who % 3 + a % 2)),
+            name: node(who),
+            raft_id: RaftId(u64::from(who % 3 + a % 4)),
             address: String::new(),
+            admin_address: format!("{a}"),
         }
         .into(),
         3 | 4 => ApplyPipeline { spec: spec(name, a, b) }.into(),
@@ -79,8 +82,23 @@ fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
         6 => ResumePipeline { name }.into(),
         7 => DeletePipeline { name, discard: a.is_multiple_of(3) }.into(),
         8 | 9 => AssignShards { assignments: assignments(state, who, a) }.into(),
+        10 => {
+            let states = [MemberState::Active, MemberState::Draining, MemberState::Stopping, MemberState::Gone];
+            SetMemberState { name: node(who), state: states[usize::from(a % 4)] }.into()
+        }
+        11 => RemoveMember { name: node(who), force: a.is_multiple_of(2) }.into(),
+        12..15 => StartMoves { moves: some_shards(state, a).map(|shard| (shard, node(who))).collect() }.into(),
+        15 => CancelMoves { shards: some_shards(state, a).collect() }.into(),
         _ => checkpoints(state, who, a, b),
     }
+}
+
+fn node(who: u8) -> NodeName {
+    format!("n{}", who % 3).parse().unwrap()
+}
+
+fn some_shards(state: &State, a: u8) -> impl Iterator<Item = ShardId> {
+    state.shards.keys().skip(usize::from(a % 4)).take(2).cloned()
 }
 
 fn pipeline(who: u8) -> PipelineName {
@@ -101,8 +119,7 @@ fn spec(name: PipelineName, a: u8, b: u8) -> PipelineSpec {
 fn assignments(state: &State, who: u8, a: u8) -> Vec<ShardAssignment> {
     let members = state.members.iter().map(|(node, m)| Owner { node: node.clone(), generation: m.generation });
     let Some(owner) = members.cycle().nth(usize::from(who % 8)) else { return Vec::new() };
-    let shards = state.shards.keys().skip(usize::from(a % 4)).take(2);
-    shards.map(|shard| ShardAssignment { shard: shard.clone(), owner: owner.clone() }).collect()
+    some_shards(state, a).map(|shard| ShardAssignment { shard, owner: owner.clone() }).collect()
 }
 
 /// Mostly of an owner about its shard, now and then a stale one.
