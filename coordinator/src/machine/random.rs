@@ -2,6 +2,8 @@
 //!
 //! Commands are drawn as numbers and made against the state they meet, so that most of them mean something.
 
+use std::time::Duration;
+
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 use sluice_proto::state::v1 as pb;
@@ -17,7 +19,7 @@ use crate::{
         RaftId, Revision, Session, Shard, ShardId, SourceIdentity, State, TaskState, TaskStatus, TopicPartition,
         UnixMs,
     },
-    plan::plan,
+    plan::{Balance, Health, Inputs, Settings, plan},
 };
 
 /// What to do, to whom, and two numbers more.
@@ -27,7 +29,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn invariants_hold_and_voters_agree(draws in vec(any::<Draw>(), 0..80), stored_at in 0..80_usize) {
+    fn invariants_hold_and_voters_agree(draws in vec(any::<Draw>(), 0..80), stored_at in 0..80_usize, world in any::<Draw>()) {
         let (mut here, mut there) = (State::default(), State::default());
         for (at, draw) in draws.into_iter().enumerate() {
             let command = Command { proposed_at: UnixMs(at as u64), kind: kind(&here, draw) };
@@ -47,18 +49,30 @@ proptest! {
                 prop_assert_eq!(before, here.clone(), "a refusal changed the state");
             }
         }
-        settles(here)?;
+        settles(here, world)?;
     }
 }
 
-/// The planner's commands are all accepted, and then it has nothing more to say.
-fn settles(mut state: State) -> Result<(), TestCaseError> {
-    for command in plan(&state, UnixMs(0)) {
+/// The planner's commands are all accepted, and then it has nothing more to say. Whoever lives, whatever flows.
+fn settles(mut state: State, (alive, stable, moves_max, late): Draw) -> Result<(), TestCaseError> {
+    let health = |at: usize| Health {
+        is_alive: alive & (1 << at) != 0,
+        stable_for: Duration::from_secs(if stable & (1 << at) == 0 { 1 } else { 10 }),
+    };
+    let nodes = state.members.keys().enumerate().map(|(at, name)| (name.clone(), health(at))).collect();
+    let rates = state.shards.keys().map(|id| (id.clone(), f64::from(id.index * 200))).collect();
+    let balance = if alive.is_multiple_of(2) { Balance::Rate } else { Balance::Count };
+    let settings = Settings { moves_max: usize::from(moves_max % 4), balance, ..Settings::default() };
+    let now = UnixMs(if late.is_multiple_of(2) { 100 } else { 100_000 });
+    let inputs = Inputs { now, nodes: &nodes, rates: &rates, settings: &settings };
+    for command in plan(&state, &inputs) {
+        let before = state.clone();
         let outcome = apply(&mut state, command);
-        prop_assert!(matches!(outcome, Outcome::Assigned { .. }), "{outcome:?}");
+        prop_assert!(matches!(outcome, Outcome::Assigned { .. } | Outcome::Moves { .. }), "{outcome:?}");
         invariants::check(&state)?;
+        invariants::numbers_only_grow(&before, &state)?;
     }
-    prop_assert_eq!(plan(&state, UnixMs(0)), vec![]);
+    prop_assert_eq!(plan(&state, &inputs), vec![]);
     Ok(())
 }
 
