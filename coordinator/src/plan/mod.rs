@@ -12,7 +12,7 @@ mod rates;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
-
+pub mod voters;
 
 pub use decisions::SHARDS_PER_COMMAND_MAX;
 pub use inputs::{Balance, Health, Inputs, Settings};
