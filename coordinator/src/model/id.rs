@@ -168,7 +168,7 @@ mod tests {
             ("a-9999999999", None),
             ("a-1b", None),
         ] {
-            assert_eq!(name.parse::<NodeName>().unwrap().ordinal(), ordinal, "{name}");
+            assert_eq!(name.parse::<NodeName>().map(|name| name.ordinal()), Ok(ordinal), "{name}");
         }
     }
 }

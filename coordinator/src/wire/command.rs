@@ -94,7 +94,7 @@ impl TryFrom<PbKind> for Kind {
             }
             PbKind::RemoveMember(c) => RemoveMember { name: node_name(&c.name)?, force: c.force }.into(),
             PbKind::StartMoves(c) => {
-                StartMoves { moves: c.moves.into_iter().map(move_from_pb).collect::<Result<_, _>>()? }.into()
+                StartMoves { moves: c.moves.iter().map(move_from_pb).collect::<Result<_, _>>()? }.into()
             }
             PbKind::CancelMoves(c) => {
                 let shards = c.shards.into_iter().map(|id| shard_id(&id.pipeline, id.index));
@@ -108,7 +108,7 @@ fn move_to_pb((shard, to): &(ShardId, NodeName)) -> pb::Move {
     pb::Move { pipeline: shard.pipeline.to_string(), index: shard.index, to: to.to_string() }
 }
 
-fn move_from_pb(one: pb::Move) -> Result<(ShardId, NodeName), DecodeError> {
+fn move_from_pb(one: &pb::Move) -> Result<(ShardId, NodeName), DecodeError> {
     Ok((shard_id(&one.pipeline, one.index)?, node_name(&one.to)?))
 }
 
