@@ -62,12 +62,18 @@ impl<'a> Table<'a> {
         if self.inputs.voters.len() <= self.wanted {
             return None;
         }
-        let safe = |id: &RaftId| {
+        let may_go = |id: &RaftId| {
             let rest = self.inputs.voters.iter().filter(|voter| *voter != id).copied().collect();
             self.is_safe(&rest)
         };
-        let id = self.leaving().into_iter().find(safe)?;
-        if id == self.inputs.leader { self.hand_over(id) } else { Some(Step::Demote(id)) }
+        let mut going = self.leaving().into_iter().filter(may_go);
+        let first = going.next()?;
+        if first != self.inputs.leader {
+            return Some(Step::Demote(first));
+        }
+        // A leader that cannot go yet holds up nobody who was removed too; but nobody else goes in its place.
+        let removed = || going.find(|id| !self.peers.contains_key(id)).map(Step::Demote);
+        self.hand_over(first).or_else(removed)
     }
 
     /// Too few: the first of two, or the second.
@@ -121,13 +127,13 @@ impl<'a> Table<'a> {
         if old == self.inputs.leader { self.hand_over(old) } else { Some(Step::Replace { old, new }) }
     }
 
-    /// The best of the others is to lead; where there is none, one who is ready gets a vote first.
+    /// The best of the others is to lead. Who lags will catch up; but where there is no other voter, one who is ready becomes one.
     fn hand_over(&self, leader: RaftId) -> Option<Step> {
         let others = self.inputs.voters.iter().filter(|id| **id != leader);
         let able = others.filter_map(|id| Some((id, self.peers.get(id)?)));
         let able = able.filter(|(_, peer)| peer.is_alive && peer.is_caught_up);
         let heir = able.min_by_key(|(_, peer)| (!peer.is_here, peer.order)).map(|(id, _)| Step::TransferLeader(*id));
-        heir.or_else(|| self.ready().next().map(Step::Promote))
+        heir.or_else(|| self.ready().next().filter(|_| self.inputs.voters.len() == 1).map(Step::Promote))
     }
 
     /// The voters in the order in which they should go: removed or with a lost disk, the dead ones first; then those absent for
