@@ -271,6 +271,7 @@ async fn register(group: &Group, config: &Config) -> Result<Generation, StartErr
         name: config.node.clone(),
         raft_id: group.identity().raft_id,
         address: config.address.clone(),
+        admin_address: config.address.clone(),
     };
     // Before the first answer the state may be older than the log; a refusal then says that the id is there.
     if group.view(|state| state.cluster_id.is_none()) {

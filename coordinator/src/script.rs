@@ -2,20 +2,21 @@
 //! same file says. Invariants are checked after every command.
 //!
 //! A file is blocks of commands, `---`, and the output they must give. `SLUICE_BLESS=1` writes the output into the files.
-//! Each command is one second later than the one before.
+//! Each command is one second later than the one before. Members are alive and stable unless the script says otherwise.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 
 use crate::{
     machine::{
-        self, ApplyPipeline, AssignShards, Command, DeletePipeline, InitCluster, Kind, Outcome, PausePipeline,
-        RecordCheckpoints, RegisterMember, ResumePipeline, ShardAssignment, invariants,
+        self, ApplyPipeline, AssignShards, CancelMoves, Command, DeletePipeline, InitCluster, Kind, Outcome,
+        PausePipeline, RecordCheckpoints, RegisterMember, RemoveMember, ResumePipeline, SetMemberState,
+        ShardAssignment, StartMoves, invariants,
     },
     model::{
-        Checkpoint, Epoch, Generation, Ledger, MemberState, Owner, PipelineSpec, RaftId, Revision, Session, ShardId,
-        SourceIdentity, State, TaskState, TaskStatus, UnixMs,
+        Checkpoint, Epoch, Generation, Ledger, MemberState, NodeName, Owner, PipelineSpec, RaftId, Revision, Session,
+        ShardId, SourceIdentity, State, TaskState, TaskStatus, UnixMs,
     },
-    plan::plan,
+    plan::{Balance, Health, Inputs, Settings, plan},
 };
 
 /// Runs every script in `dir` and compares.
@@ -70,6 +71,10 @@ struct Machine {
     state: State,
     now: UnixMs,
     said: String,
+    /// How members are, where they are not well.
+    health: BTreeMap<NodeName, Health>,
+    rates: BTreeMap<ShardId, f64>,
+    settings: Settings,
 }
 
 /// A command line's words: bare ones in order, `key=value` ones by key.
@@ -102,9 +107,25 @@ impl Machine {
         let words = Words::new(line);
         match words.bare[0] {
             "show" => self.show(),
-            "plan" => self.plan(),
-            "drain" => {
-                self.state.members.get_mut(&words.bare[1].parse().unwrap()).unwrap().state = MemberState::Draining;
+            "plan" => {
+                if self.plan() == 0 {
+                    self.said.push_str("nothing to do\n");
+                }
+            }
+            "settle" => self.settle(),
+            "wait" => self.now = UnixMs(self.now.0 + 1_000 * words.bare[1].parse::<u64>().unwrap()),
+            "down" => self.feels(&words, false),
+            "up" => self.feels(&words, true),
+            "settings" => {
+                self.settings.moves_max = words.text("moves", "8").parse().unwrap();
+                self.settings.balance = if words.has("rate") { Balance::Rate } else { Balance::Count };
+            }
+            "rates" => {
+                let one = |word: &&str| {
+                    let (shard, rate) = word.split_once(':').unwrap();
+                    (shard_id(shard), rate.parse().unwrap())
+                };
+                self.rates = words.bare[1..].iter().map(one).collect();
             }
             _ => {
                 let command = command(&words);
@@ -126,27 +147,74 @@ impl Machine {
         outcome
     }
 
-    /// Plans, applies the plan, and makes sure that nothing is left to plan.
-    fn plan(&mut self) {
-        let commands = plan(&self.state, self.now);
-        if commands.is_empty() {
-            self.said.push_str("nothing to do\n");
-        }
+    fn feels(&mut self, words: &Words<'_>, is_alive: bool) {
+        let stable_for = Duration::from_secs(words.number("stable", 3_600));
+        self.health.insert(words.bare[1].parse().unwrap(), Health { is_alive, stable_for });
+    }
+
+    fn planned(&self) -> Vec<Command> {
+        let well = Health { is_alive: true, stable_for: Duration::MAX };
+        let health = |name: &NodeName| self.health.get(name).copied().unwrap_or(well);
+        let nodes = self.state.members.keys().map(|name| (name.clone(), health(name))).collect();
+        let inputs = Inputs { now: self.now, nodes: &nodes, rates: &self.rates, settings: &self.settings };
+        plan(&self.state, &inputs)
+    }
+
+    /// Plans, applies the plan, and makes sure that nothing is left to plan. How many shards it concerned.
+    fn plan(&mut self) -> usize {
+        // All at one time, as one turn of the leader.
+        let (commands, mut count) = (self.planned(), 0);
         for command in commands {
-            let Kind::AssignShards(AssignShards { assignments }) = &command.kind else { panic!("{command:?}") };
-            for ShardAssignment { shard, owner } in assignments {
-                writeln!(self.said, "{shard} -> {}@{}", owner.node, owner.generation).unwrap();
-            }
+            let lines: Vec<String> = match &command.kind {
+                Kind::AssignShards(AssignShards { assignments }) => {
+                    let one = |a: &ShardAssignment| format!("{} -> {}@{}", a.shard, a.owner.node, a.owner.generation);
+                    assignments.iter().map(one).collect()
+                }
+                Kind::StartMoves(StartMoves { moves }) => {
+                    moves.iter().map(|(shard, to)| format!("move {shard} -> {to}")).collect()
+                }
+                Kind::CancelMoves(CancelMoves { shards }) => shards.iter().map(|id| format!("cancel {id}")).collect(),
+                other => panic!("{other:?}"),
+            };
+            count += lines.len();
+            self.said.extend(lines.iter().map(|line| format!("{line}\n")));
             let outcome = self.apply(command.kind);
-            assert!(matches!(outcome, Outcome::Assigned { .. }), "{outcome:?}");
+            assert!(matches!(outcome, Outcome::Assigned { .. } | Outcome::Moves { .. }), "{outcome:?}");
         }
-        assert_eq!(plan(&self.state, self.now), [], "the plan does not settle");
+        assert_eq!(self.planned(), [], "the plan does not settle");
+        count
+    }
+
+    /// Plans and lets owners release what they are to hand over, until nothing is left to do. Says what came of it.
+    fn settle(&mut self) {
+        loop {
+            let count = self.plan();
+            let handed_over = self.state.shards.iter().filter(|(_, shard)| shard.handover.is_some());
+            let released = handed_over.map(|(id, shard)| (id.clone(), shard.owner.clone().unwrap(), shard.epoch));
+            let released: Vec<_> = released.collect();
+            if count == 0 && released.is_empty() {
+                break;
+            }
+            for (id, node, epoch) in released {
+                let words = format!("checkpoint _ _ epoch={} session=1 state=stopped released", epoch.0);
+                let checkpoints = vec![(id, checkpoint(&Words::new(&words)))];
+                let outcome = self.apply(RecordCheckpoints { node, checkpoints }.into());
+                assert_eq!(outcome, Outcome::Recorded { refused: Vec::new() });
+            }
+        }
+        let has = |node: &NodeName| {
+            let owners = self.state.shards.values().filter_map(|shard| shard.owner.as_ref());
+            owners.filter(|owner| owner.node == *node).count()
+        };
+        let loads: Vec<_> = self.state.members.keys().map(|name| format!("{name}={}", has(name))).collect();
+        writeln!(self.said, "settled: {}", loads.join(" ")).unwrap();
     }
 
     fn show(&mut self) {
         let (state, out) = (&self.state, &mut self.said);
         for (name, member) in &state.members {
-            writeln!(out, "member {name}@{} {:?}", member.generation, member.state).unwrap();
+            let drained = if member.was_draining { " was-draining" } else { "" };
+            writeln!(out, "member {name}@{} {:?}{drained}", member.generation, member.state).unwrap();
         }
         for (name, pipeline) in &state.pipelines {
             let earlier: Vec<_> = pipeline.earlier.keys().map(|revision| revision.0).collect();
@@ -158,8 +226,12 @@ impl Machine {
             let session = shard.session.as_ref().map_or("none".to_owned(), |s| format!("r{}", s.revision));
             let delivered = state.checkpoints.get(id).map_or("-".to_owned(), |c| c.ledger.delivered.to_string());
             let (epoch, since) = (shard.epoch, shard.since);
-            writeln!(out, "shard {id} {owner} epoch={epoch} since={since} session={session} delivered={delivered}")
+            write!(out, "shard {id} {owner} epoch={epoch} since={since} session={session} delivered={delivered}")
                 .unwrap();
+            if let Some(handover) = &shard.handover {
+                write!(out, " to={} since={}", handover.to, handover.since).unwrap();
+            }
+            out.push_str(if shard.is_retiring { " retiring\n" } else { "\n" });
         }
     }
 }
@@ -170,8 +242,21 @@ fn command(words: &Words<'_>) -> Kind {
         "init" => InitCluster { cluster_id: name.parse().unwrap() }.into(),
         "register" => {
             let raft_id = RaftId(words.number("raft", name.bytes().map(u64::from).sum()));
-            RegisterMember { name: name.parse().unwrap(), raft_id, address: String::new() }.into()
+            let (address, admin_address) = (String::new(), String::new());
+            RegisterMember { name: name.parse().unwrap(), raft_id, address, admin_address }.into()
         }
+        "fill" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Active }.into(),
+        "drain" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Draining }.into(),
+        "stop" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Stopping }.into(),
+        "remove" => RemoveMember { name: name.parse().unwrap(), force: words.has("force") }.into(),
+        "move" => {
+            let one = |word: &&str| {
+                let (shard, to) = word.split_once("->").unwrap();
+                (shard_id(shard), to.parse().unwrap())
+            };
+            StartMoves { moves: words.bare[1..].iter().map(one).collect() }.into()
+        }
+        "cancel" => CancelMoves { shards: words.bare[1..].iter().map(|word| shard_id(word)).collect() }.into(),
         "apply" => ApplyPipeline { spec: spec(name, words) }.into(),
         "pause" => PausePipeline { name: name.parse().unwrap() }.into(),
         "resume" => ResumePipeline { name: name.parse().unwrap() }.into(),
@@ -249,6 +334,10 @@ fn told(outcome: &Outcome) -> String {
             format!("pipeline r{revision} {state:?}{}", if *changed { "" } else { ", unchanged" })
         }
         Outcome::Assigned { changed } => format!("assigned, {changed} changed"),
+        Outcome::Member { member, changed } => {
+            format!("member {:?}{}", member.state, if *changed { "" } else { ", unchanged" })
+        }
+        Outcome::Moves { changed } => format!("moves, {changed} changed"),
         Outcome::Recorded { refused } if refused.is_empty() => "recorded".to_owned(),
         Outcome::Recorded { refused } => refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
         Outcome::Refused(refusal) => format!("refused, {:?}: {refusal}", refusal.kind),

@@ -27,7 +27,12 @@ async fn a_long_log_becomes_a_snapshot_and_a_restart_starts_from_it() {
     let dir = tempfile::tempdir().unwrap();
     let coordinator = Arc::new(start(dir.path()).await.unwrap());
     let other: NodeName = "n2".parse().unwrap();
-    let register = || RegisterMember { name: other.clone(), raft_id: RaftId(1), address: String::new() };
+    let register = || RegisterMember {
+        name: other.clone(),
+        raft_id: RaftId(1),
+        address: String::new(),
+        admin_address: String::new(),
+    };
     let outcomes = stream::iter(0..PROPOSALS).map(|_| coordinator.propose(register())).buffer_unordered(AT_ONCE);
     outcomes.for_each(async |outcome| assert!(matches!(outcome, Ok(Outcome::Registered { .. })))).await;
     for _ in 0..500 {

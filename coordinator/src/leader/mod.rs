@@ -2,14 +2,15 @@
 //!
 //! Woken by every applied command; what it proposes is applied and wakes it again, until the plan is empty.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
     coordinator::{ProposeError, now},
     machine::{Outcome, Refusal},
-    plan::plan,
+    model::{NodeName, State},
+    plan::{Health, Inputs, Settings, plan},
     raft::Group,
 };
 
@@ -53,7 +54,11 @@ async fn lead(group: &Group) -> Result<(), LeadError> {
     if !group.is_leading() {
         return Ok(());
     }
-    for command in group.view(|state| plan(state, now())) {
+    let commands = group.view(|state| {
+        let (nodes, rates, settings) = (everybody_is_well(state), BTreeMap::new(), Settings::default());
+        plan(state, &Inputs { now: now(), nodes: &nodes, rates: &rates, settings: &settings })
+    });
+    for command in commands {
         match group.propose(command).await? {
             Outcome::Assigned { changed } => tracing::info!(shards = changed, "assigned"),
             Outcome::Refused(refusal) => return Err(refusal.into()),
@@ -61,4 +66,10 @@ async fn lead(group: &Group) -> Result<(), LeadError> {
         }
     }
     Ok(())
+}
+
+/// A group of one hears of nobody else.
+fn everybody_is_well(state: &State) -> BTreeMap<NodeName, Health> {
+    let well = Health { is_alive: true, stable_for: Duration::MAX };
+    state.members.keys().map(|name| (name.clone(), well)).collect()
 }

@@ -1,11 +1,12 @@
 //! Creates a pipeline or changes it to what the spec says. Idempotent.
 //!
-//! Growth adds shards. Taking shards away is refused: a shard that goes must first be read empty, which a later version brings.
+//! Growth adds shards. With fewer shards, those past the count retire: they keep owner and epoch until they are read empty and
+//! their sessions ended; what has neither owner nor session goes at once. An index cannot come again before it has gone.
 
 use std::collections::BTreeMap;
 
-use super::{Outcome, Refusal, earlier};
-use crate::model::{Pipeline, PipelineSpec, PipelineState, Revision, Shard, ShardId, State, UnixMs};
+use super::{Outcome, Refusal, earlier, removal};
+use crate::model::{Pipeline, PipelineName, PipelineSpec, PipelineState, Revision, Shard, ShardId, State, UnixMs};
 
 /// Most earlier specs that a pipeline keeps for sessions that still belong to them. They pile up only while its shards cannot
 /// connect; at 256 KiB a manifest this bounds a pipeline to 16 MiB of state.
@@ -27,13 +28,17 @@ impl ApplyPipeline {
             Some(now) if now.spec == self.spec => {
                 return Ok(Outcome::Pipeline { pipeline: Box::new(now.clone()), changed: false });
             }
-            Some(now) => changed(now, self.spec, at)?,
+            Some(now) => {
+                still_retiring(state, &self.spec)?;
+                changed(now, self.spec, at)?
+            }
         };
         for index in 0..pipeline.spec.shards.get() {
             let epoch = state.epoch_floor;
-            let unowned = || Shard { owner: None, epoch, since: at, session: None };
+            let unowned = || Shard { owner: None, epoch, since: at, session: None, handover: None, is_retiring: false };
             state.shards.entry(ShardId::new(&name, index)).or_insert_with(unowned);
         }
+        retire_from(state, &name, pipeline.spec.shards.get());
         state.pipelines.insert(name.clone(), pipeline);
         earlier::prune(state, &name);
         let pipeline = Box::new(state.pipelines[&name].clone());
@@ -46,13 +51,6 @@ fn new(spec: PipelineSpec, at: UnixMs) -> Pipeline {
 }
 
 fn changed(now: &Pipeline, spec: PipelineSpec, at: UnixMs) -> Result<Pipeline, Refusal> {
-    if spec.shards < now.spec.shards {
-        return Err(Refusal::not_now(format!(
-            "pipeline {} has {} shards and cannot go down to {}: taking shards away comes with a later version; keep at least {}, \
-             or delete the pipeline and apply it again",
-            spec.name, now.spec.shards, spec.shards, now.spec.shards
-        )));
-    }
     if now.earlier.len() >= EARLIER_SPECS_MAX {
         return Err(Refusal::not_now(format!(
             "pipeline {} keeps {EARLIER_SPECS_MAX} earlier specs for sessions not yet moved to a newer one: wait until its shards \
@@ -65,4 +63,32 @@ fn changed(now: &Pipeline, spec: PipelineSpec, at: UnixMs) -> Result<Pipeline, R
     next.revision = now.revision.next();
     next.applied_at = at;
     Ok(next)
+}
+
+/// Refuses a spec that wants an index whose former shard has not gone yet.
+fn still_retiring(state: &State, spec: &PipelineSpec) -> Result<(), Refusal> {
+    let wanted = ShardId::new(&spec.name, 0)..ShardId::new(&spec.name, spec.shards.get());
+    let count = state.shards.range(wanted).filter(|(_, shard)| shard.is_retiring).count();
+    if count == 0 {
+        return Ok(());
+    }
+    Err(Refusal::not_now(format!(
+        "pipeline {} still retires {count} of the shards that it would have again: wait until they are gone, then apply it again",
+        spec.name
+    )))
+}
+
+/// What is past the count, from `first` on, has to go.
+fn retire_from(state: &mut State, name: &PipelineName, first: u32) {
+    let beyond = ShardId::new(name, first)..=ShardId::new(name, u32::MAX);
+    let mut idle = Vec::new();
+    for (id, shard) in state.shards.range_mut(beyond) {
+        shard.is_retiring = true;
+        if removal::is_idle(shard) {
+            idle.push(id.clone());
+        }
+    }
+    for id in &idle {
+        removal::remove_shard(state, id);
+    }
 }

@@ -1,4 +1,6 @@
 //! Gives shards their owners. All or nothing: a plan made on an older state is refused as a whole and made again.
+//!
+//! What was planned for such a shard is off: this is the decision now.
 
 use super::{Outcome, Refusal};
 use crate::model::{MemberState, Owner, ShardId, State, UnixMs};
@@ -25,6 +27,7 @@ impl AssignShards {
         let mut changed = 0;
         for ShardAssignment { shard, owner } in self.assignments {
             let Some(shard) = state.shards.get_mut(&shard) else { continue };
+            shard.handover = None;
             if shard.owner.as_ref() != Some(&owner) {
                 shard.owner = Some(owner);
                 shard.epoch = shard.epoch.next();
@@ -38,11 +41,9 @@ impl AssignShards {
 
 fn check(state: &State, ShardAssignment { shard, owner }: &ShardAssignment) -> Result<(), Refusal> {
     if !state.shards.contains_key(shard) {
-        return Err(Refusal::not_found(format!("there is no shard {shard}")));
+        return Err(Refusal::no_shard(shard));
     }
-    let Some(member) = state.members.get(&owner.node) else {
-        return Err(Refusal::not_found(format!("there is no member {}", owner.node)));
-    };
+    let member = state.members.get(&owner.node).ok_or_else(|| Refusal::no_member(&owner.node))?;
     if member.generation != owner.generation {
         return Err(Refusal::not_now(format!(
             "member {} is in generation {}, not {}",

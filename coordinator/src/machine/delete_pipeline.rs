@@ -27,7 +27,7 @@ impl DeletePipeline {
         let pipeline = Box::new(pipeline.clone());
         let idle: Vec<ShardId> = state
             .shards_of(&self.name)
-            .filter(|(_, shard)| shard.owner.is_none() && shard.session.is_none())
+            .filter(|(_, shard)| removal::is_idle(shard))
             .map(|(id, _)| id.clone())
             .collect();
         for shard in &idle {

@@ -5,8 +5,10 @@
 
 mod apply_pipeline;
 mod assign_shards;
+mod cancel_moves;
 mod delete_pipeline;
 mod earlier;
+mod handover;
 mod init_cluster;
 pub mod invariants;
 mod outcome;
@@ -17,19 +19,26 @@ mod random;
 mod record_checkpoints;
 mod register_member;
 mod removal;
+mod remove_member;
 mod resume_pipeline;
+mod set_member_state;
+mod start_moves;
 
 use std::fmt;
 
 pub use apply_pipeline::{ApplyPipeline, EARLIER_SPECS_MAX};
 pub use assign_shards::{AssignShards, ShardAssignment};
+pub use cancel_moves::CancelMoves;
 pub use delete_pipeline::DeletePipeline;
 pub use init_cluster::InitCluster;
 pub use outcome::{CheckpointRefusal, Outcome, Refusal, RefusalKind, RefusedCheckpoint};
 pub use pause_pipeline::PausePipeline;
 pub use record_checkpoints::RecordCheckpoints;
 pub use register_member::RegisterMember;
+pub use remove_member::RemoveMember;
 pub use resume_pipeline::ResumePipeline;
+pub use set_member_state::SetMemberState;
+pub use start_moves::StartMoves;
 
 use crate::model::{State, UnixMs};
 
@@ -81,6 +90,10 @@ kinds!(
     DeletePipeline,
     AssignShards,
     RecordCheckpoints,
+    SetMemberState,
+    RemoveMember,
+    StartMoves,
+    CancelMoves,
 );
 
 impl fmt::Display for Command {

@@ -1,6 +1,6 @@
 //! What applying a command came to.
 
-use crate::model::{Epoch, Generation, Pipeline, PipelineName, Revision, ShardId};
+use crate::model::{Epoch, Generation, Member, NodeName, Pipeline, PipelineName, Revision, ShardId};
 
 /// What applying a command came to. The same on every voter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,18 @@ pub enum Outcome {
     /// Shards have owners.
     Assigned {
         /// How many got another owner or another generation of it.
+        changed: usize,
+    },
+    /// A member was looked at and perhaps changed.
+    Member {
+        /// As it is now.
+        member: Box<Member>,
+        /// False: it was so already.
+        changed: bool,
+    },
+    /// Planned moves have been started or called off.
+    Moves {
+        /// How many shards that concerned; the others were so already, or could not be moved.
         changed: usize,
     },
     /// Checkpoints were taken in, but for these.
@@ -63,6 +75,18 @@ impl Refusal {
 
     pub(super) fn no_pipeline(name: &PipelineName) -> Self {
         Self::not_found(format!("there is no pipeline {name}"))
+    }
+
+    pub(super) fn no_member(name: &NodeName) -> Self {
+        Self::not_found(format!("there is no member {name}"))
+    }
+
+    pub(super) fn no_shard(id: &ShardId) -> Self {
+        Self::not_found(format!("there is no shard {id}"))
+    }
+
+    pub(super) fn member_is_gone(name: &NodeName) -> Self {
+        Self::not_now(format!("node {name} was removed: it joins anew only with an empty data directory"))
     }
 
     pub(super) fn pipeline_is_ending(name: &PipelineName) -> Self {

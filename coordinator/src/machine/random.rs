@@ -2,20 +2,24 @@
 //!
 //! Commands are drawn as numbers and made against the state they meet, so that most of them mean something.
 
+use std::time::Duration;
+
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 use sluice_proto::state::v1 as pb;
 
 use super::{
-    ApplyPipeline, AssignShards, Command, DeletePipeline, InitCluster, Kind, Outcome, PausePipeline, RecordCheckpoints,
-    RegisterMember, ResumePipeline, ShardAssignment, apply, invariants,
+    ApplyPipeline, AssignShards, CancelMoves, Command, DeletePipeline, InitCluster, Kind, Outcome, PausePipeline,
+    RecordCheckpoints, RegisterMember, RemoveMember, ResumePipeline, SetMemberState, ShardAssignment, StartMoves,
+    apply, invariants,
 };
 use crate::{
     model::{
-        Checkpoint, Epoch, Generation, Ledger, Offset, Owner, PipelineName, PipelineSpec, RaftId, Revision, Session,
-        Shard, ShardId, SourceIdentity, State, TaskState, TaskStatus, TopicPartition, UnixMs,
+        Checkpoint, Epoch, Generation, Ledger, MemberState, NodeName, Offset, Owner, PipelineName, PipelineSpec,
+        RaftId, Revision, Session, Shard, ShardId, SourceIdentity, State, TaskState, TaskStatus, TopicPartition,
+        UnixMs,
     },
-    plan::plan,
+    plan::{Balance, Health, Inputs, Settings, plan},
 };
 
 /// What to do, to whom, and two numbers more.
@@ -25,7 +29,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn invariants_hold_and_voters_agree(draws in vec(any::<Draw>(), 0..80), stored_at in 0..80_usize) {
+    fn invariants_hold_and_voters_agree(draws in vec(any::<Draw>(), 0..80), stored_at in 0..80_usize, world in any::<Draw>()) {
         let (mut here, mut there) = (State::default(), State::default());
         for (at, draw) in draws.into_iter().enumerate() {
             let command = Command { proposed_at: UnixMs(at as u64), kind: kind(&here, draw) };
@@ -45,18 +49,30 @@ proptest! {
                 prop_assert_eq!(before, here.clone(), "a refusal changed the state");
             }
         }
-        settles(here)?;
+        settles(here, world)?;
     }
 }
 
-/// The planner's commands are all accepted, and then it has nothing more to say.
-fn settles(mut state: State) -> Result<(), TestCaseError> {
-    for command in plan(&state, UnixMs(0)) {
+/// The planner's commands are all accepted, and then it has nothing more to say. Whoever lives, whatever flows.
+fn settles(mut state: State, (alive, stable, moves_max, late): Draw) -> Result<(), TestCaseError> {
+    let health = |at: usize| Health {
+        is_alive: alive & (1 << at) != 0,
+        stable_for: Duration::from_secs(if stable & (1 << at) == 0 { 1 } else { 10 }),
+    };
+    let nodes = state.members.keys().enumerate().map(|(at, name)| (name.clone(), health(at))).collect();
+    let rates = state.shards.keys().map(|id| (id.clone(), f64::from(id.index * 200))).collect();
+    let balance = if alive.is_multiple_of(2) { Balance::Rate } else { Balance::Count };
+    let settings = Settings { moves_max: usize::from(moves_max % 4), balance, ..Settings::default() };
+    let now = UnixMs(if late.is_multiple_of(2) { 100 } else { 100_000 });
+    let inputs = Inputs { now, nodes: &nodes, rates: &rates, settings: &settings };
+    for command in plan(&state, &inputs) {
+        let before = state.clone();
         let outcome = apply(&mut state, command);
-        prop_assert!(matches!(outcome, Outcome::Assigned { .. }), "{outcome:?}");
+        prop_assert!(matches!(outcome, Outcome::Assigned { .. } | Outcome::Moves { .. }), "{outcome:?}");
         invariants::check(&state)?;
+        invariants::numbers_only_grow(&before, &state)?;
     }
-    prop_assert_eq!(plan(&state, UnixMs(0)), vec![]);
+    prop_assert_eq!(plan(&state, &inputs), vec![]);
     Ok(())
 }
 
@@ -66,12 +82,13 @@ fn bytes(state: &State) -> Vec<u8> {
 
 fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
     let name = pipeline(who);
-    match what % 12 {
+    match what % 20 {
         0 => InitCluster { cluster_id: "c1".parse().unwrap() }.into(),
         1 | 2 => RegisterMember {
-            name: format!("n{}", who % 3).parse().unwrap(),
-            raft_id: RaftId(u64::from(who % 3 + a % 2)),
+            name: node(who),
+            raft_id: RaftId(u64::from(who % 3 + a % 4)),
             address: String::new(),
+            admin_address: format!("{a}"),
         }
         .into(),
         3 | 4 => ApplyPipeline { spec: spec(name, a, b) }.into(),
@@ -79,8 +96,23 @@ fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
         6 => ResumePipeline { name }.into(),
         7 => DeletePipeline { name, discard: a.is_multiple_of(3) }.into(),
         8 | 9 => AssignShards { assignments: assignments(state, who, a) }.into(),
+        10 => {
+            let states = [MemberState::Active, MemberState::Draining, MemberState::Stopping, MemberState::Gone];
+            SetMemberState { name: node(who), state: states[usize::from(a % 4)] }.into()
+        }
+        11 => RemoveMember { name: node(who), force: a.is_multiple_of(2) }.into(),
+        12..15 => StartMoves { moves: some_shards(state, a).map(|shard| (shard, node(who))).collect() }.into(),
+        15 => CancelMoves { shards: some_shards(state, a).collect() }.into(),
         _ => checkpoints(state, who, a, b),
     }
+}
+
+fn node(who: u8) -> NodeName {
+    format!("n{}", who % 3).parse().unwrap()
+}
+
+fn some_shards(state: &State, a: u8) -> impl Iterator<Item = ShardId> {
+    state.shards.keys().skip(usize::from(a % 4)).take(2).cloned()
 }
 
 fn pipeline(who: u8) -> PipelineName {
@@ -101,8 +133,7 @@ fn spec(name: PipelineName, a: u8, b: u8) -> PipelineSpec {
 fn assignments(state: &State, who: u8, a: u8) -> Vec<ShardAssignment> {
     let members = state.members.iter().map(|(node, m)| Owner { node: node.clone(), generation: m.generation });
     let Some(owner) = members.cycle().nth(usize::from(who % 8)) else { return Vec::new() };
-    let shards = state.shards.keys().skip(usize::from(a % 4)).take(2);
-    shards.map(|shard| ShardAssignment { shard: shard.clone(), owner: owner.clone() }).collect()
+    some_shards(state, a).map(|shard| ShardAssignment { shard, owner: owner.clone() }).collect()
 }
 
 /// Mostly of an owner about its shard, now and then a stale one.

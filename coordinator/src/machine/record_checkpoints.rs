@@ -1,11 +1,14 @@
 //! Takes in what one node has to say of its shards. Each entry stands or falls alone.
 //!
-//! Here an older epoch is fenced: what a former owner still reports changes nothing.
+//! Here an older epoch is fenced: what a former owner still reports changes nothing. And here a planned move comes to its end:
+//! the shard that is released goes to its target in the same breath.
 
 use std::collections::BTreeSet;
 
 use super::{CheckpointRefusal, Outcome, Refusal, RefusedCheckpoint, earlier, removal};
-use crate::model::{Checkpoint, Owner, PipelineName, ShardId, State, TaskState, UnixMs};
+use crate::model::{
+    Checkpoint, MemberState, NodeName, Owner, Pipeline, PipelineState, Shard, ShardId, State, TaskState, UnixMs,
+};
 
 /// What one node has to say of its shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,8 @@ fn check(state: &State, from: &Owner, id: &ShardId, checkpoint: &Checkpoint) -> 
     if shard.epoch != checkpoint.epoch {
         return Err(CheckpointRefusal::StaleEpoch { current: shard.epoch });
     }
-    if shard.owner.as_ref() != Some(from) {
+    let is_gone = state.members.get(&from.node).is_none_or(|member| member.state == MemberState::Gone);
+    if is_gone || shard.owner.as_ref() != Some(from) {
         return Err(CheckpointRefusal::NotOwner);
     }
     match &checkpoint.session {
@@ -54,20 +58,30 @@ fn check(state: &State, from: &Owner, id: &ShardId, checkpoint: &Checkpoint) -> 
 }
 
 fn take(state: &mut State, id: ShardId, checkpoint: Checkpoint, at: UnixMs) {
-    if is_retired(state, &id.pipeline, &checkpoint) {
+    let State { shards, pipelines, members, .. } = &mut *state;
+    let (Some(shard), Some(pipeline)) = (shards.get_mut(&id), pipelines.get(&id.pipeline)) else { return };
+    if is_retired(pipeline, shard, &checkpoint) {
         return removal::remove_shard(state, &id);
     }
-    let Some(shard) = state.shards.get_mut(&id) else { return };
     shard.session.clone_from(&checkpoint.session);
     if checkpoint.released {
-        shard.owner = None;
+        let to = shard.handover.take().map(|handover| handover.to);
+        let target = |node: NodeName| {
+            let member = members.get(&node).filter(|member| member.state == MemberState::Active)?;
+            Some(Owner { node, generation: member.generation })
+        };
+        // A paused pipeline's shard is released to rest, not to go on elsewhere.
+        shard.owner = to.filter(|_| pipeline.state != PipelineState::Paused).and_then(target);
+        if shard.owner.is_some() {
+            shard.epoch = shard.epoch.next();
+        }
         shard.since = at;
     }
     state.checkpoints.insert(id, checkpoint);
 }
 
-/// Whether the shard of an ending pipeline has nothing left at the broker.
-fn is_retired(state: &State, pipeline: &PipelineName, checkpoint: &Checkpoint) -> bool {
-    let is_ending = state.pipelines.get(pipeline).is_some_and(|pipeline| pipeline.state.is_ending());
-    is_ending && checkpoint.session.is_none() && checkpoint.status.state == TaskState::Retired
+/// Whether a shard that is to go has nothing left at the broker.
+fn is_retired(pipeline: &Pipeline, shard: &Shard, checkpoint: &Checkpoint) -> bool {
+    let is_to_go = pipeline.state.is_ending() || shard.is_retiring;
+    is_to_go && checkpoint.session.is_none() && checkpoint.status.state == TaskState::Retired
 }

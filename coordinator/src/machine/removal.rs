@@ -1,6 +1,6 @@
 //! How a shard leaves the state, and with the last one its pipeline.
 
-use crate::model::{ShardId, State};
+use crate::model::{Shard, ShardId, State};
 
 /// Forgets a shard and its checkpoint; forgets the pipeline with its last shard.
 pub(super) fn remove_shard(state: &mut State, id: &ShardId) {
@@ -10,4 +10,9 @@ pub(super) fn remove_shard(state: &mut State, id: &ShardId) {
     if state.shards_of(&id.pipeline).next().is_none() {
         state.pipelines.remove(&id.pipeline);
     }
+}
+
+/// Whether nothing of the shard is left at the broker, nor with a node that may have a session for it.
+pub(super) fn is_idle(shard: &Shard) -> bool {
+    shard.owner.is_none() && shard.session.is_none()
 }

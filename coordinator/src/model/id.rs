@@ -66,6 +66,15 @@ name!(
     "cluster"
 );
 
+impl NodeName {
+    /// The digits after the last `-`, as a stateful set numbers its pods.
+    pub fn ordinal(&self) -> Option<u32> {
+        let digits = self.as_str().rsplit_once('-')?.1;
+        // No sign or space can be here: a name has none.
+        digits.parse().ok()
+    }
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
@@ -146,6 +155,20 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a_b", "a/b", "a b", "é", &"x".repeat(64)] {
             assert!(bad.parse::<PipelineName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_ordinal_is_what_follows_the_last_dash() {
+        for (name, ordinal) in [
+            ("sluice-0", Some(0)),
+            ("a-b-12", Some(12)),
+            ("sluice", None),
+            ("7", None),
+            ("a-9999999999", None),
+            ("a-1b", None),
+        ] {
+            assert_eq!(name.parse::<NodeName>().map(|name| name.ordinal()), Ok(ordinal), "{name}");
         }
     }
 }

@@ -9,10 +9,14 @@ pub struct Member {
     pub raft_id: RaftId,
     /// Grows by one each time the node starts.
     pub generation: Generation,
-    /// `host:port` of the node's gRPC listener, empty where it has none.
+    /// `host:port` of the node's cluster listener, empty where it has none.
     pub address: String,
+    /// `host:port` of the node's admin listener, empty where it has none.
+    pub admin_address: String,
     /// Whether shards may be put on it.
     pub state: MemberState,
+    /// Only while [`MemberState::Stopping`]: an operator had drained it before, so it starts again as draining.
+    pub was_draining: bool,
 }
 
 /// Where a member is in its life.
@@ -20,8 +24,10 @@ pub struct Member {
 pub enum MemberState {
     /// Takes shards.
     Active,
-    /// Keeps its shards until they are moved, gets no new ones.
+    /// An operator's word: its shards are moved away a few at a time, it gets no new ones. Stays so over restarts.
     Draining,
-    /// Has left.
+    /// The node's own word: it is about to end, so its shards are moved away at once. Over when it starts again.
+    Stopping,
+    /// Removed, with this disk for ever.
     Gone,
 }

@@ -14,6 +14,6 @@ pub use id::{
 };
 pub use member::{Member, MemberState};
 pub use pipeline::{Pipeline, PipelineSpec, PipelineState, SourceIdentity};
-pub use shard::{Owner, Session, Shard};
+pub use shard::{Handover, Owner, Session, Shard};
 pub use state::State;
 pub use time::UnixMs;

@@ -13,6 +13,19 @@ pub struct Shard {
     pub since: UnixMs,
     /// The MQTT session that the shard has at the broker, as far as its owner has told.
     pub session: Option<Session>,
+    /// The planned move under way; None: the owner is to keep the shard. Only shards with an owner have one.
+    pub handover: Option<Handover>,
+    /// The pipeline has fewer shards now: this one is read empty, its session ended, then it goes.
+    pub is_retiring: bool,
+}
+
+/// A planned move: the owner stops reading, delivers what it has and releases the shard, which then is the target's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// The member that gets it, in the generation it then has.
+    pub to: NodeName,
+    /// When the owner was told.
+    pub since: UnixMs,
 }
 
 /// A node in one of its lives.

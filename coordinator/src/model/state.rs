@@ -1,8 +1,8 @@
 //! The whole replicated state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checkpoint, ClusterId, Epoch, Member, NodeName, Pipeline, PipelineName, Shard, ShardId};
+use super::{Checkpoint, ClusterId, Epoch, Member, NodeName, Pipeline, PipelineName, RaftId, Shard, ShardId};
 
 /// What every voter holds, entry by entry the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct State {
     /// Highest epoch of any shard that was removed. New shards start here, so that a pipeline deleted and applied again
     /// under the same name never hands out an epoch that an old task may still carry.
     pub epoch_floor: Epoch,
+    /// Raft ids of removed members, which never register again. Eight bytes a removal, so never thinned out.
+    pub removed: BTreeSet<RaftId>,
 }
 
 impl State {

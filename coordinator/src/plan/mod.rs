@@ -1,61 +1,34 @@
 //! The planner: state in, commands out that lead to the desired assignments. Pure; the goals are in the crate's README.
 //!
-//! Deterministic: the same state gives the same commands. It converges: applying what it says leaves it nothing to say.
+//! Deterministic: the same state and inputs give the same commands. It converges: applying what it says leaves it nothing to
+//! say until something changes or time passes.
 
-mod balance;
+mod board;
+mod decisions;
+mod homes;
+mod inputs;
+mod moves;
+mod rates;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
+pub mod voters;
 
-use crate::{
-    machine::{AssignShards, Command, Kind, ShardAssignment},
-    model::{MemberState, Owner, PipelineState, Shard, ShardId, State, UnixMs},
-};
+pub use decisions::SHARDS_PER_COMMAND_MAX;
+pub use inputs::{Balance, Health, Inputs, Settings};
 
-/// Most assignments in one command, so that a log entry stays well below 1 MiB.
-pub const ASSIGNMENTS_PER_COMMAND_MAX: usize = 1_000;
+use crate::{machine::Command, model::State};
 
 /// Computes what has to be proposed, now, for every shard to have the owner it should have.
-pub fn plan(state: &State, now: UnixMs) -> Vec<Command> {
-    let mut nodes = balance::Nodes::active(state);
-    let mut homeless = Vec::new();
-    for (id, shard) in &state.shards {
-        if let Some(owner) = shard.owner.as_ref().filter(|owner| is_well(state, owner)) {
-            nodes.add(&owner.node);
-        } else if wants_owner(state, id) {
-            homeless.push((id, shard));
-        }
+pub fn plan(state: &State, inputs: &Inputs<'_>) -> Vec<Command> {
+    let (mut board, mut decisions) = board::Board::new(state, inputs);
+    homes::give(&mut board, &mut decisions);
+    moves::empty_the_stopping(&mut board, &mut decisions);
+    let mut budget = inputs.settings.moves_max.saturating_sub(board.moves_under_way);
+    moves::empty_the_draining(&mut board, &mut decisions, &mut budget);
+    moves::even_counts(&mut board, &mut decisions, &mut budget);
+    if inputs.settings.balance == Balance::Rate {
+        rates::even_rates(&mut board, &mut decisions, &mut budget);
     }
-    let assignments: Vec<_> = place(&mut nodes, &homeless);
-    let chunks = assignments.chunks(ASSIGNMENTS_PER_COMMAND_MAX);
-    let command = |chunk: &[ShardAssignment]| Kind::from(AssignShards { assignments: chunk.to_vec() });
-    chunks.map(|chunk| Command { proposed_at: now, kind: command(chunk) }).collect()
-}
-
-/// Whether the owner is alive in the generation that the shard was given to. A draining member keeps what it has.
-fn is_well(state: &State, owner: &Owner) -> bool {
-    let member = state.members.get(&owner.node);
-    member.is_some_and(|member| member.generation == owner.generation && member.state != MemberState::Gone)
-}
-
-/// A shard of a paused pipeline gets no owner: there is nothing for it to do, and its session waits at the broker.
-fn wants_owner(state: &State, id: &ShardId) -> bool {
-    state.pipelines.get(&id.pipeline).is_some_and(|pipeline| pipeline.state != PipelineState::Paused)
-}
-
-/// Goal C before B where they meet: a shard goes back to the node it was on while that node is not above its fair share.
-fn place(nodes: &mut balance::Nodes<'_>, homeless: &[(&ShardId, &Shard)]) -> Vec<ShardAssignment> {
-    let fair = nodes.fair_share(homeless.len());
-    let mut placed = Vec::with_capacity(homeless.len());
-    let mut rest = Vec::new();
-    for (id, shard) in homeless {
-        let back = shard.owner.as_ref().and_then(|owner| nodes.take_back(&owner.node, fair));
-        match back {
-            Some(owner) => placed.push(ShardAssignment { shard: (*id).clone(), owner }),
-            None => rest.push(*id),
-        }
-    }
-    for id in rest {
-        let Some(owner) = nodes.least_loaded() else { break };
-        placed.push(ShardAssignment { shard: id.clone(), owner });
-    }
-    placed.sort_by(|a, b| a.shard.cmp(&b.shard));
-    placed
+    decisions.into_commands(inputs.now)
 }

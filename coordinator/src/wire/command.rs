@@ -5,10 +5,10 @@ use sluice_proto::state::v1::{self as pb, command::Kind as PbKind};
 use super::{DecodeError, checkpoint, node_name, required, shard_id};
 use crate::{
     machine::{
-        ApplyPipeline, AssignShards, Command, DeletePipeline, InitCluster, Kind, PausePipeline, RecordCheckpoints,
-        RegisterMember, ResumePipeline, ShardAssignment,
+        ApplyPipeline, AssignShards, CancelMoves, Command, DeletePipeline, InitCluster, Kind, PausePipeline,
+        RecordCheckpoints, RegisterMember, RemoveMember, ResumePipeline, SetMemberState, ShardAssignment, StartMoves,
     },
-    model::{RaftId, UnixMs},
+    model::{NodeName, RaftId, ShardId, UnixMs},
 };
 
 impl From<&Command> for pb::Command {
@@ -34,6 +34,7 @@ impl From<&Kind> for PbKind {
                 name: c.name.to_string(),
                 raft_id: c.raft_id.0,
                 address: c.address.clone(),
+                admin_address: c.admin_address.clone(),
             }),
             Kind::ApplyPipeline(c) => Self::ApplyPipeline(pb::ApplyPipeline { spec: Some((&c.spec).into()) }),
             Kind::PausePipeline(c) => Self::PausePipeline(pb::PausePipeline { name: c.name.to_string() }),
@@ -48,6 +49,16 @@ impl From<&Kind> for PbKind {
                 node: Some((&c.node).into()),
                 checkpoints: c.checkpoints.iter().map(|(id, entry)| checkpoint::to_pb((id, entry))).collect(),
             }),
+            Kind::SetMemberState(c) => Self::SetMemberState(pb::SetMemberState {
+                name: c.name.to_string(),
+                state: pb::MemberState::from(c.state).into(),
+            }),
+            Kind::RemoveMember(c) => Self::RemoveMember(pb::RemoveMember { name: c.name.to_string(), force: c.force }),
+            Kind::StartMoves(c) => Self::StartMoves(pb::StartMoves { moves: c.moves.iter().map(move_to_pb).collect() }),
+            Kind::CancelMoves(c) => {
+                let one = |id: &ShardId| pb::ShardRef { pipeline: id.pipeline.to_string(), index: id.index };
+                Self::CancelMoves(pb::CancelMoves { shards: c.shards.iter().map(one).collect() })
+            }
         }
     }
 }
@@ -58,9 +69,13 @@ impl TryFrom<PbKind> for Kind {
     fn try_from(kind: PbKind) -> Result<Self, DecodeError> {
         Ok(match kind {
             PbKind::InitCluster(c) => InitCluster { cluster_id: c.cluster_id.parse()? }.into(),
-            PbKind::RegisterMember(c) => {
-                RegisterMember { name: node_name(&c.name)?, raft_id: RaftId(c.raft_id), address: c.address }.into()
+            PbKind::RegisterMember(c) => RegisterMember {
+                name: node_name(&c.name)?,
+                raft_id: RaftId(c.raft_id),
+                address: c.address,
+                admin_address: c.admin_address,
             }
+            .into(),
             PbKind::ApplyPipeline(c) => ApplyPipeline { spec: required(c.spec, "pipeline spec")?.try_into()? }.into(),
             PbKind::PausePipeline(c) => PausePipeline { name: c.name.parse()? }.into(),
             PbKind::ResumePipeline(c) => ResumePipeline { name: c.name.parse()? }.into(),
@@ -74,8 +89,27 @@ impl TryFrom<PbKind> for Kind {
                 checkpoints: c.checkpoints.into_iter().map(checkpoint::from_pb).collect::<Result<_, _>>()?,
             }
             .into(),
+            PbKind::SetMemberState(c) => {
+                SetMemberState { name: node_name(&c.name)?, state: c.state().try_into()? }.into()
+            }
+            PbKind::RemoveMember(c) => RemoveMember { name: node_name(&c.name)?, force: c.force }.into(),
+            PbKind::StartMoves(c) => {
+                StartMoves { moves: c.moves.iter().map(move_from_pb).collect::<Result<_, _>>()? }.into()
+            }
+            PbKind::CancelMoves(c) => {
+                let shards = c.shards.into_iter().map(|id| shard_id(&id.pipeline, id.index));
+                CancelMoves { shards: shards.collect::<Result<_, _>>()? }.into()
+            }
         })
     }
+}
+
+fn move_to_pb((shard, to): &(ShardId, NodeName)) -> pb::Move {
+    pb::Move { pipeline: shard.pipeline.to_string(), index: shard.index, to: to.to_string() }
+}
+
+fn move_from_pb(one: &pb::Move) -> Result<(ShardId, NodeName), DecodeError> {
+    Ok((shard_id(&one.pipeline, one.index)?, node_name(&one.to)?))
 }
 
 impl From<&ShardAssignment> for pb::ShardAssignment {

@@ -6,6 +6,9 @@ mod command;
 mod pipeline;
 mod shard;
 mod state;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod stored;
 
 use crate::model::{InvalidName, NodeName, PipelineName, ShardId};
 

@@ -3,7 +3,7 @@
 use sluice_proto::state::v1 as pb;
 
 use super::{DecodeError, node_name, shard_id};
-use crate::model::{Epoch, Generation, Owner, Revision, Session, Shard, ShardId, UnixMs};
+use crate::model::{Epoch, Generation, Handover, Owner, Revision, Session, Shard, ShardId, UnixMs};
 
 impl From<&Owner> for pb::Owner {
     fn from(owner: &Owner) -> Self {
@@ -16,6 +16,20 @@ impl TryFrom<pb::Owner> for Owner {
 
     fn try_from(owner: pb::Owner) -> Result<Self, DecodeError> {
         Ok(Self { node: node_name(&owner.node)?, generation: Generation(owner.generation) })
+    }
+}
+
+impl From<&Handover> for pb::Handover {
+    fn from(handover: &Handover) -> Self {
+        Self { to: handover.to.to_string(), since_unix_ms: handover.since.0 }
+    }
+}
+
+impl TryFrom<pb::Handover> for Handover {
+    type Error = DecodeError;
+
+    fn try_from(handover: pb::Handover) -> Result<Self, DecodeError> {
+        Ok(Self { to: node_name(&handover.to)?, since: UnixMs(handover.since_unix_ms) })
     }
 }
 
@@ -39,6 +53,8 @@ pub(super) fn to_pb((id, shard): (&ShardId, &Shard)) -> pb::Shard {
         epoch: shard.epoch.0,
         since_unix_ms: shard.since.0,
         session: shard.session.as_ref().map(Into::into),
+        handover: shard.handover.as_ref().map(Into::into),
+        is_retiring: shard.is_retiring,
     }
 }
 
@@ -49,6 +65,8 @@ pub(super) fn from_pb(shard: pb::Shard) -> Result<(ShardId, Shard), DecodeError>
         epoch: Epoch(shard.epoch),
         since: UnixMs(shard.since_unix_ms),
         session: shard.session.map(Into::into),
+        handover: shard.handover.map(TryInto::try_into).transpose()?,
+        is_retiring: shard.is_retiring,
     };
     Ok((id, shard))
 }

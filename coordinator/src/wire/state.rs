@@ -2,7 +2,7 @@
 
 use sluice_proto::state::v1 as pb;
 
-use super::{DecodeError, checkpoint, node_name, required, shard};
+use super::{DecodeError, checkpoint, node_name, shard};
 use crate::model::{Epoch, Generation, Member, MemberState, NodeName, Pipeline, RaftId, State};
 
 impl From<&State> for pb::State {
@@ -14,6 +14,7 @@ impl From<&State> for pb::State {
             shards: state.shards.iter().map(shard::to_pb).collect(),
             checkpoints: state.checkpoints.iter().map(checkpoint::to_pb).collect(),
             epoch_floor: state.epoch_floor.0,
+            removed_raft_ids: state.removed.iter().map(|id| id.0).collect(),
         }
     }
 }
@@ -36,37 +37,56 @@ impl TryFrom<pb::State> for State {
             shards: state.shards.into_iter().map(shard::from_pb).collect::<Result<_, _>>()?,
             checkpoints: state.checkpoints.into_iter().map(checkpoint::from_pb).collect::<Result<_, _>>()?,
             epoch_floor: Epoch(state.epoch_floor),
+            removed: state.removed_raft_ids.into_iter().map(RaftId).collect(),
         })
     }
 }
 
 fn member_to_pb((name, member): (&NodeName, &Member)) -> pb::Member {
-    let state = match member.state {
-        MemberState::Active => pb::MemberState::Active,
-        MemberState::Draining => pb::MemberState::Draining,
-        MemberState::Gone => pb::MemberState::Gone,
-    };
     pb::Member {
         name: name.to_string(),
         raft_id: member.raft_id.0,
         generation: member.generation.0,
         address: member.address.clone(),
-        state: state.into(),
+        state: pb::MemberState::from(member.state).into(),
+        admin_address: member.admin_address.clone(),
+        was_draining: member.was_draining,
     }
 }
 
 fn member_from_pb(member: pb::Member) -> Result<(NodeName, Member), DecodeError> {
-    let state = match member.state() {
-        pb::MemberState::Unspecified => None,
-        pb::MemberState::Active => Some(MemberState::Active),
-        pb::MemberState::Draining => Some(MemberState::Draining),
-        pb::MemberState::Gone => Some(MemberState::Gone),
-    };
     let checked = Member {
         raft_id: RaftId(member.raft_id),
         generation: Generation(member.generation),
-        state: required(state, "member state")?,
+        state: member.state().try_into()?,
         address: member.address,
+        admin_address: member.admin_address,
+        was_draining: member.was_draining,
     };
     Ok((node_name(&member.name)?, checked))
+}
+
+impl From<MemberState> for pb::MemberState {
+    fn from(state: MemberState) -> Self {
+        match state {
+            MemberState::Active => Self::Active,
+            MemberState::Draining => Self::Draining,
+            MemberState::Stopping => Self::Stopping,
+            MemberState::Gone => Self::Gone,
+        }
+    }
+}
+
+impl TryFrom<pb::MemberState> for MemberState {
+    type Error = DecodeError;
+
+    fn try_from(state: pb::MemberState) -> Result<Self, DecodeError> {
+        Ok(match state {
+            pb::MemberState::Unspecified => return Err(DecodeError::Field("member state")),
+            pb::MemberState::Active => Self::Active,
+            pb::MemberState::Draining => Self::Draining,
+            pb::MemberState::Stopping => Self::Stopping,
+            pb::MemberState::Gone => Self::Gone,
+        })
+    }
 }

@@ -4,18 +4,22 @@
 
 mod checkpoints_belong_to_shards;
 mod earlier_specs_are_needed;
+mod handovers_have_two_ends;
 mod numbers_only_grow;
 mod owners_are_members;
 mod pipelines_have_their_shards;
 mod raft_ids_are_unique;
+mod removed_disks_stay_away;
 mod sessions_have_specs;
 
 pub use checkpoints_belong_to_shards::checkpoints_belong_to_shards;
 pub use earlier_specs_are_needed::earlier_specs_are_needed;
+pub use handovers_have_two_ends::handovers_have_two_ends;
 pub use numbers_only_grow::numbers_only_grow;
 pub use owners_are_members::owners_are_members;
 pub use pipelines_have_their_shards::pipelines_have_their_shards;
 pub use raft_ids_are_unique::raft_ids_are_unique;
+pub use removed_disks_stay_away::removed_disks_stay_away;
 pub use sessions_have_specs::sessions_have_specs;
 
 use crate::model::State;
@@ -32,7 +36,9 @@ pub fn check(state: &State) -> Result<(), Broken> {
     checkpoints_belong_to_shards(state)?;
     sessions_have_specs(state)?;
     earlier_specs_are_needed(state)?;
-    raft_ids_are_unique(state)
+    raft_ids_are_unique(state)?;
+    removed_disks_stay_away(state)?;
+    handovers_have_two_ends(state)
 }
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Broken> {

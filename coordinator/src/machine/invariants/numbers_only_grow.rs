@@ -1,4 +1,5 @@
-//! From one state to the next, generations, revisions and epochs never go back, and an epoch moves with its owner.
+//! From one state to the next, generations, revisions and epochs never go back, and an epoch moves with its owner. What was
+//! removed stays so, and a shard that retires goes on doing so.
 
 use super::{Broken, ensure};
 use crate::model::{Shard, State};
@@ -6,6 +7,7 @@ use crate::model::{Shard, State};
 /// See the file's head. `before` and `after` are one command apart.
 pub fn numbers_only_grow(before: &State, after: &State) -> Result<(), Broken> {
     ensure(after.epoch_floor >= before.epoch_floor, || "the epoch floor sank".to_owned())?;
+    ensure(after.removed.is_superset(&before.removed), || "a removed disk was forgotten".to_owned())?;
     for (name, old) in &before.members {
         let grew = after.members.get(name).is_some_and(|new| new.generation >= old.generation);
         ensure(grew, || format!("member {name} went back in generation or was lost"))?;
@@ -32,6 +34,9 @@ fn is_new(shard: &Shard, before: &State) -> bool {
 }
 
 fn moved_rightly(old: &Shard, new: &Shard) -> bool {
+    if old.is_retiring && !new.is_retiring {
+        return false;
+    }
     match &new.owner {
         // Released, or never owned: the epoch stays until somebody owns it again.
         None => new.epoch == old.epoch,

@@ -80,7 +80,13 @@ fn commands() -> Vec<Command> {
     let shard = ShardId { pipeline: name(), index: 1 };
     let kinds: Vec<Kind> = vec![
         InitCluster { cluster_id: "0123456789abcdef".parse().unwrap() }.into(),
-        RegisterMember { name: "n1".parse().unwrap(), raft_id: RaftId(9), address: "n1:7070".to_owned() }.into(),
+        RegisterMember {
+            name: "n1".parse().unwrap(),
+            raft_id: RaftId(9),
+            address: "n1:7070".to_owned(),
+            admin_address: String::new(),
+        }
+        .into(),
         ApplyPipeline { spec: spec("mqtt://a:1883") }.into(),
         AssignShards { assignments: vec![ShardAssignment { shard: shard.clone(), owner: owner.clone() }] }.into(),
         ApplyPipeline { spec: spec("mqtts://b:8883") }.into(),
