@@ -16,6 +16,6 @@ mod transport;
 mod wire;
 
 pub use coordinator::{Config, Coordinator, MemberStatus, ProposeError, StartError, Status, Timings, now};
-pub use raft::{DataDirError, JoinError};
+pub use raft::{DataDirError, JoinError, RecoverError, Recovery, recover};
 pub use transport::{Transport, TransportError};
 pub use wire::DecodeError;

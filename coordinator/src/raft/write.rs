@@ -69,7 +69,11 @@ impl Group {
     }
 
     /// Makes these the voters, in one joint change; all must be voters or learners. Those that were voters stay as learners.
+    /// A leader does not take its own vote away, since it would go on leading without a lease: let another lead first.
     pub(crate) async fn set_voters(&self, voters: BTreeSet<RaftId>) -> Result<(), WriteError> {
+        if !voters.contains(&self.me.raft_id) {
+            return Err(WriteError::Refused("this node would lose its own vote: let another lead first".to_owned()));
+        }
         self.change(ChangeMembers::ReplaceAllVoters(voters.into_iter().map(|id| id.0).collect())).await
     }
 
