@@ -33,12 +33,12 @@ fn some<T>(field: Option<T>, what: &str) -> Result<T, Malformed> {
     field.ok_or_else(|| Malformed(format!("no {what}")))
 }
 
-fn vote(vote: Option<stored::Vote>) -> Result<Vote, Malformed> {
-    some(vote, "vote").map(|vote| codec::vote_from_pb(&vote))
+fn vote(vote: Option<&stored::Vote>) -> Result<Vote, Malformed> {
+    some(vote, "vote").map(codec::vote_from_pb)
 }
 
-fn log_id(id: Option<stored::LogId>) -> Option<LogId> {
-    id.as_ref().map(codec::log_id_from_pb)
+fn log_id(id: Option<&stored::LogId>) -> Option<LogId> {
+    id.map(codec::log_id_from_pb)
 }
 
 fn pb_log_id(id: Option<&LogId>) -> Option<stored::LogId> {
@@ -57,10 +57,10 @@ pub(super) fn append_to_pb(route: pb::Route, append: &AppendEntriesRequest<TypeC
 
 pub(super) fn append_from_pb(append: pb::AppendEntriesRequest) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
     Ok(AppendEntriesRequest {
-        vote: vote(append.vote)?,
-        prev_log_id: log_id(append.prev),
+        vote: vote(append.vote.as_ref())?,
+        prev_log_id: log_id(append.prev.as_ref()),
         entries: append.entries.into_iter().map(codec::entry_from_pb).collect::<Result<_, _>>()?,
-        leader_commit: log_id(append.committed),
+        leader_commit: log_id(append.committed.as_ref()),
     })
 }
 
@@ -74,12 +74,12 @@ pub(super) fn appended_to_pb(appended: &StreamAppendResult<TypeConfig>) -> pb::A
 }
 
 pub(super) fn appended_from_pb(
-    appended: pb::AppendEntriesResponse,
+    appended: &pb::AppendEntriesResponse,
 ) -> Result<StreamAppendResult<TypeConfig>, Malformed> {
-    Ok(match some(appended.result, "result")? {
-        Appended::Matched(matched) => Ok(log_id(matched.last)),
-        Appended::Conflict(prev) => Err(StreamAppendError::Conflict(codec::log_id_from_pb(&prev))),
-        Appended::HigherVote(vote) => Err(StreamAppendError::HigherVote(codec::vote_from_pb(&vote))),
+    Ok(match some(appended.result.as_ref(), "result")? {
+        Appended::Matched(matched) => Ok(log_id(matched.last.as_ref())),
+        Appended::Conflict(prev) => Err(StreamAppendError::Conflict(codec::log_id_from_pb(prev))),
+        Appended::HigherVote(vote) => Err(StreamAppendError::HigherVote(codec::vote_from_pb(vote))),
     })
 }
 
@@ -92,8 +92,8 @@ pub(super) fn vote_to_pb(route: pb::Route, request: &VoteRequest<TypeConfig>) ->
     }
 }
 
-pub(super) fn vote_from_pb(request: pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
-    let mut read = VoteRequest::new(vote(request.vote)?, log_id(request.last));
+pub(super) fn vote_from_pb(request: &pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
+    let mut read = VoteRequest::new(vote(request.vote.as_ref())?, log_id(request.last.as_ref()));
     read.leadership_transfer = request.is_transfer;
     Ok(read)
 }
@@ -106,8 +106,8 @@ pub(super) fn voted_to_pb(voted: &VoteResponse<TypeConfig>) -> pb::VoteResponse 
     }
 }
 
-pub(super) fn voted_from_pb(voted: pb::VoteResponse) -> Result<VoteResponse<TypeConfig>, Malformed> {
-    Ok(VoteResponse::new(vote(voted.vote)?, log_id(voted.last), voted.is_granted))
+pub(super) fn voted_from_pb(voted: &pb::VoteResponse) -> Result<VoteResponse<TypeConfig>, Malformed> {
+    Ok(VoteResponse::new(vote(voted.vote.as_ref())?, log_id(voted.last.as_ref()), voted.is_granted))
 }
 
 pub(super) fn pre_vote_to_pb(route: pb::Route, request: &VoteRequest<TypeConfig>) -> pb::PreVoteRequest {
@@ -115,8 +115,8 @@ pub(super) fn pre_vote_to_pb(route: pb::Route, request: &VoteRequest<TypeConfig>
     pb::PreVoteRequest { route, vote, last }
 }
 
-pub(super) fn pre_vote_from_pb(request: pb::PreVoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
-    Ok(VoteRequest::new(vote(request.vote)?, log_id(request.last)))
+pub(super) fn pre_vote_from_pb(request: &pb::PreVoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
+    Ok(VoteRequest::new(vote(request.vote.as_ref())?, log_id(request.last.as_ref())))
 }
 
 pub(super) fn pre_voted_to_pb(voted: &VoteResponse<TypeConfig>) -> pb::PreVoteResponse {
@@ -124,8 +124,8 @@ pub(super) fn pre_voted_to_pb(voted: &VoteResponse<TypeConfig>) -> pb::PreVoteRe
     pb::PreVoteResponse { vote, is_granted, last }
 }
 
-pub(super) fn pre_voted_from_pb(voted: pb::PreVoteResponse) -> Result<VoteResponse<TypeConfig>, Malformed> {
-    Ok(VoteResponse::new(vote(voted.vote)?, log_id(voted.last), voted.is_granted))
+pub(super) fn pre_voted_from_pb(voted: &pb::PreVoteResponse) -> Result<VoteResponse<TypeConfig>, Malformed> {
+    Ok(VoteResponse::new(vote(voted.vote.as_ref())?, log_id(voted.last.as_ref()), voted.is_granted))
 }
 
 pub(super) fn transfer_to_pb(
@@ -141,9 +141,9 @@ pub(super) fn transfer_to_pb(
 }
 
 pub(super) fn transfer_from_pb(
-    request: pb::TransferLeaderRequest,
+    request: &pb::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<TypeConfig>, Malformed> {
-    Ok(TransferLeaderRequest::new(vote(request.vote)?, request.successor, log_id(request.last)))
+    Ok(TransferLeaderRequest::new(vote(request.vote.as_ref())?, request.successor, log_id(request.last.as_ref())))
 }
 
 pub(super) fn transferred_to_pb(answer: &TransferLeaderResponse<TypeConfig>) -> pb::TransferLeaderResponse {
@@ -158,18 +158,18 @@ pub(super) fn transferred_to_pb(answer: &TransferLeaderResponse<TypeConfig>) -> 
 }
 
 pub(super) fn transferred_from_pb(
-    answer: pb::TransferLeaderResponse,
+    answer: &pb::TransferLeaderResponse,
     request: &TransferLeaderRequest<TypeConfig>,
 ) -> TransferLeaderResponse<TypeConfig> {
-    match answer.refused {
+    match &answer.refused {
         None => Ok(()),
         Some(Refused::OtherVote(actual)) => Err(TransferLeaderError::VoteChanged {
             expected: *request.from_leader(),
-            actual: codec::vote_from_pb(&actual),
+            actual: codec::vote_from_pb(actual),
         }),
         Some(Refused::Behind(actual)) => Err(TransferLeaderError::LogNotFlushed {
             expected: request.last_log_id().copied(),
-            actual: log_id(actual.last),
+            actual: log_id(actual.last.as_ref()),
         }),
     }
 }

@@ -216,7 +216,7 @@ impl Answers<'_> {
                 }
             };
             self.answered += 1;
-            return Some(self.connection.read(messages::appended_from_pb(answer)));
+            return Some(self.connection.read(messages::appended_from_pb(&answer)));
         }
     }
 }
@@ -229,7 +229,7 @@ impl NetVote<TypeConfig> for Connection {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let (mut client, request) = (self.client()?, messages::vote_to_pb(self.route()?, &rpc));
         let answer = self.call(RPCTypes::Vote, option.soft_ttl(), client.vote(request)).await?;
-        self.read(messages::voted_from_pb(answer))
+        self.read(messages::voted_from_pb(&answer))
     }
 
     async fn pre_vote(
@@ -239,7 +239,7 @@ impl NetVote<TypeConfig> for Connection {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let (mut client, request) = (self.client()?, messages::pre_vote_to_pb(self.route()?, &rpc));
         let answer = self.call(RPCTypes::Vote, option.soft_ttl(), client.pre_vote(request)).await?;
-        self.read(messages::pre_voted_from_pb(answer))
+        self.read(messages::pre_voted_from_pb(&answer))
     }
 }
 
@@ -294,6 +294,6 @@ impl NetTransferLeader<TypeConfig> for Connection {
     ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
         let (mut client, request) = (self.client()?, messages::transfer_to_pb(self.route()?, &req));
         let answer = self.call(RPCTypes::TransferLeader, option.soft_ttl(), client.transfer_leader(request)).await?;
-        Ok(messages::transferred_from_pb(answer, &req))
+        Ok(messages::transferred_from_pb(&answer, &req))
     }
 }

@@ -106,14 +106,14 @@ impl RaftService for Service {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let request = request.into_inner();
         self.me.check(request.route.as_ref())?;
-        let voted = self.raft.vote(messages::vote_from_pb(request)?).await.map_err(stopped)?;
+        let voted = self.raft.vote(messages::vote_from_pb(&request)?).await.map_err(stopped)?;
         Ok(Response::new(messages::voted_to_pb(&voted)))
     }
 
     async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Result<Response<pb::PreVoteResponse>, Status> {
         let request = request.into_inner();
         self.me.check(request.route.as_ref())?;
-        let voted = self.raft.pre_vote(messages::pre_vote_from_pb(request)?).await.map_err(stopped)?;
+        let voted = self.raft.pre_vote(messages::pre_vote_from_pb(&request)?).await.map_err(stopped)?;
         Ok(Response::new(messages::pre_voted_to_pb(&voted)))
     }
 
@@ -143,7 +143,7 @@ impl RaftService for Service {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         let request = request.into_inner();
         self.me.check(request.route.as_ref())?;
-        let answer = self.raft.handle_transfer_leader(messages::transfer_from_pb(request)?).await.map_err(stopped)?;
+        let answer = self.raft.handle_transfer_leader(messages::transfer_from_pb(&request)?).await.map_err(stopped)?;
         Ok(Response::new(messages::transferred_to_pb(&answer)))
     }
 }
