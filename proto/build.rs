@@ -4,11 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use protox::prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "sluice/admin/v1/assignments.proto",
     "sluice/admin/v1/checkpoints.proto",
     "sluice/admin/v1/cluster.proto",
     "sluice/admin/v1/pipelines.proto",
+    "sluice/cluster/v1/raft.proto",
     "sluice/state/v1/command.proto",
     "sluice/state/v1/log.proto",
     "sluice/state/v1/state.proto",

@@ -10,14 +10,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use crate::{
     leader,
     machine::{Command, InitCluster, Kind, Outcome, Refusal, RegisterMember},
     model::{ClusterId, Generation, NodeName, Owner, State, UnixMs},
-    raft::{DataDirError, Group},
+    raft::{DataDirError, Group, JoinError, WriteError},
+    transport::Transport,
 };
+
+/// First and longest wait between two attempts to propose.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// What a coordinator needs to start.
 #[derive(Debug, Clone)]
@@ -69,6 +77,9 @@ pub enum StartError {
     /// The log or the snapshots cannot be opened.
     #[error("the coordinator's log cannot be opened: {0}")]
     Storage(#[from] io::Error),
+    /// The cluster could not be founded.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The timings contradict each other.
     #[error("raft timings: {0}")]
     Timings(String),
@@ -125,6 +136,7 @@ pub struct Coordinator {
 struct Inner {
     group: Arc<Group>,
     me: Owner,
+    propose_within: Duration,
     stop: watch::Sender<bool>,
     leader: Mutex<Option<JoinHandle<()>>>,
 }
@@ -162,13 +174,16 @@ pub struct MemberStatus {
 impl Coordinator {
     /// Opens the data directory, starts Raft, registers this node in its next generation, starts the leader's loop.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let group = Arc::new(Group::open(&config).await?);
+        let group = Arc::new(Group::open(&config, Transport::plain()).await?);
+        if group.is_pristine() {
+            group.found(draw()).await?;
+        }
         match register(&group, &config).await {
             Ok(generation) => {
-                let me = Owner { node: config.node, generation };
+                let (me, propose_within) = (Owner { node: config.node, generation }, config.propose_within);
                 let stop = watch::Sender::new(false);
-                let leader = tokio::spawn(leader::run(group.clone(), stop.subscribe()));
-                let inner = Inner { group, me, stop, leader: Mutex::new(Some(leader)) };
+                let leader = tokio::spawn(leader::run(group.clone(), propose_within, stop.subscribe()));
+                let inner = Inner { group, me, propose_within, stop, leader: Mutex::new(Some(leader)) };
                 Ok(Self { inner: Arc::new(inner) })
             }
             Err(error) => {
@@ -197,7 +212,7 @@ impl Coordinator {
     /// Proposes a change, stamped with this node's clock, and answers once it is applied here. Tries again while there is no
     /// leader, for [`Config::propose_within`].
     pub async fn propose(&self, kind: impl Into<Kind>) -> Result<Outcome, ProposeError> {
-        self.inner.group.propose(Command { proposed_at: now(), kind: kind.into() }).await
+        propose(&self.inner.group, Command { proposed_at: now(), kind: kind.into() }, self.inner.propose_within).await
     }
 
     /// Reads the state as applied here. Nothing is applied meanwhile, so be quick and do not call back.
@@ -223,6 +238,7 @@ impl Coordinator {
     /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
         let roles = self.inner.group.roles();
+        let on_disk = self.inner.group.identity().cluster_id;
         self.view_at(|state, applied_index| {
             let member = |(name, member): (&NodeName, &crate::model::Member)| MemberStatus {
                 name: name.clone(),
@@ -232,7 +248,7 @@ impl Coordinator {
                 is_leader: roles.leader == Some(member.raft_id),
             };
             Status {
-                cluster_id: self.inner.group.identity().cluster_id.clone(),
+                cluster_id: on_disk.unwrap_or_else(draw),
                 term: roles.term,
                 leader: roles.leader_name.clone(),
                 applied_index,
@@ -263,10 +279,39 @@ pub fn now() -> UnixMs {
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// A new cluster's id: 32 hexadecimal digits, which are a name.
+fn draw() -> ClusterId {
+    loop {
+        if let Ok(id) = format!("{:032x}", rand::random::<u128>()).parse() {
+            return id;
+        }
+    }
+}
+
+/// Proposes until the command is applied, the deadline has passed, or Raft has stopped. Tries again only what was certainly
+/// not appended.
+pub(crate) async fn propose(group: &Group, command: Command, within: Duration) -> Result<Outcome, ProposeError> {
+    let deadline = Instant::now() + within;
+    let mut wait = RETRY_AFTER.0;
+    loop {
+        let refused = match group.write(command.clone()).await {
+            Ok((outcome, _)) => return Ok(outcome),
+            Err(WriteError::Stopped(why)) => return Err(ProposeError::Stopped(why)),
+            Err(WriteError::Unknown(why)) => return Err(ProposeError::Unknown(why)),
+            Err(error @ (WriteError::NotLeader { .. } | WriteError::Refused(_))) => error,
+        };
+        if Instant::now() + wait >= deadline {
+            return Err(ProposeError::Unavailable(format!("{refused}, for {within:?}")));
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(RETRY_AFTER.1);
+    }
+}
+
 /// The first words of a voter that has just started: the cluster's id if it has none, and that this node is there.
 async fn register(group: &Group, config: &Config) -> Result<Generation, StartError> {
-    let disk = group.identity().cluster_id.clone();
-    let propose = |kind: Kind| group.propose(Command { proposed_at: now(), kind });
+    let disk = group.identity().cluster_id.ok_or_else(|| StartError::Raft("this disk is in no cluster".to_owned()))?;
+    let propose = |kind: Kind| propose(group, Command { proposed_at: now(), kind }, config.propose_within);
     let register = RegisterMember {
         name: config.node.clone(),
         raft_id: group.identity().raft_id,

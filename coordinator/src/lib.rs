@@ -12,8 +12,10 @@ mod raft;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod script;
 pub mod service;
+mod transport;
 mod wire;
 
 pub use coordinator::{Config, Coordinator, MemberStatus, ProposeError, StartError, Status, Timings, now};
-pub use raft::DataDirError;
+pub use raft::{DataDirError, JoinError, RecoverError, Recovery, recover};
+pub use transport::{Transport, TransportError};
 pub use wire::DecodeError;

@@ -13,6 +13,14 @@ pub mod admin {
     }
 }
 
+/// Messages and services between nodes: Raft.
+pub mod cluster {
+    /// Version 1, `sluice.cluster.v1`.
+    pub mod v1 {
+        tonic::include_proto!("sluice.cluster.v1");
+    }
+}
+
 /// What is written in the Raft log and in a snapshot. Stored: tags are never reused.
 pub mod state {
     /// Version 1, `sluice.state.v1`.

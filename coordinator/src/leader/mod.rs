@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    coordinator::{ProposeError, now},
+    coordinator::{ProposeError, now, propose},
     machine::{Outcome, Refusal},
     model::{NodeName, State},
     plan::{Health, Inputs, Settings, plan},
@@ -19,12 +19,12 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Runs until `stop` changes or its sender is gone.
-pub(crate) async fn run(group: Arc<Group>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(group: Arc<Group>, propose_within: Duration, mut stop: watch::Receiver<bool>) {
     let mut applied = group.applied();
     loop {
         applied.borrow_and_update();
         let turn = async {
-            match lead(&group).await {
+            match lead(&group, propose_within).await {
                 Ok(()) => {}
                 Err(error) => {
                     tracing::warn!(%error, "the plan did not get through, planning again");
@@ -50,7 +50,7 @@ enum LeadError {
 }
 
 /// One turn: brings the assignments to what the plan says.
-async fn lead(group: &Group) -> Result<(), LeadError> {
+async fn lead(group: &Group, propose_within: Duration) -> Result<(), LeadError> {
     if !group.is_leading() {
         return Ok(());
     }
@@ -59,7 +59,7 @@ async fn lead(group: &Group) -> Result<(), LeadError> {
         plan(state, &Inputs { now: now(), nodes: &nodes, rates: &rates, settings: &settings })
     });
     for command in commands {
-        match group.propose(command).await? {
+        match propose(group, command, propose_within).await? {
             Outcome::Assigned { changed } => tracing::info!(shards = changed, "assigned"),
             Outcome::Refused(refusal) => return Err(refusal.into()),
             _ => {}

@@ -30,27 +30,33 @@ pub(super) fn decode_log_id(bytes: &[u8]) -> io::Result<LogId> {
     pb::LogId::decode(bytes).map(|id| log_id_from_pb(&id)).map_err(damaged)
 }
 
-pub(super) fn encode_vote(vote: &Vote) -> Vec<u8> {
+pub(super) fn vote_to_pb(vote: &Vote) -> pb::Vote {
     let LeaderId { term, node_id } = vote.leader_id;
-    pb::Vote { term, node: node_id, committed: vote.committed }.encode_to_vec()
+    pb::Vote { term, node: node_id, committed: vote.committed }
+}
+
+pub(super) fn vote_from_pb(vote: &pb::Vote) -> Vote {
+    Vote { leader_id: LeaderId { term: vote.term, node_id: vote.node }, committed: vote.committed }
+}
+
+pub(super) fn encode_vote(vote: &Vote) -> Vec<u8> {
+    vote_to_pb(vote).encode_to_vec()
 }
 
 pub(super) fn decode_vote(bytes: &[u8]) -> io::Result<Vote> {
-    let vote = pb::Vote::decode(bytes).map_err(damaged)?;
-    Ok(Vote { leader_id: LeaderId { term: vote.term, node_id: vote.node }, committed: vote.committed })
+    pb::Vote::decode(bytes).map(|vote| vote_from_pb(&vote)).map_err(damaged)
 }
 
-pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
+pub(super) fn entry_to_pb(entry: &Entry) -> pb::LogEntry {
     let payload = match &entry.payload {
         EntryPayload::Blank => Payload::Blank(pb::Blank {}),
         EntryPayload::Normal(command) => Payload::Command(command.into()),
         EntryPayload::Membership(membership) => Payload::Membership(membership_to_pb(membership)),
     };
-    pb::LogEntry { id: Some(log_id_to_pb(&entry.log_id)), payload: Some(payload) }.encode_to_vec()
+    pb::LogEntry { id: Some(log_id_to_pb(&entry.log_id)), payload: Some(payload) }
 }
 
-pub(super) fn decode_entry(bytes: &[u8]) -> io::Result<Entry> {
-    let entry = pb::LogEntry::decode(bytes).map_err(damaged)?;
+pub(super) fn entry_from_pb(entry: pb::LogEntry) -> io::Result<Entry> {
     let id = entry.id.ok_or_else(|| damaged(DecodeError::Field("log id")))?;
     let payload = match entry.payload.ok_or_else(|| damaged(DecodeError::Field("log entry payload")))? {
         Payload::Blank(pb::Blank {}) => EntryPayload::Blank,
@@ -58,6 +64,14 @@ pub(super) fn decode_entry(bytes: &[u8]) -> io::Result<Entry> {
         Payload::Membership(membership) => EntryPayload::Membership(membership_from_pb(membership)?),
     };
     Ok(Entry { log_id: log_id_from_pb(&id), payload })
+}
+
+pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
+    entry_to_pb(entry).encode_to_vec()
+}
+
+pub(super) fn decode_entry(bytes: &[u8]) -> io::Result<Entry> {
+    entry_from_pb(pb::LogEntry::decode(bytes).map_err(damaged)?)
 }
 
 fn membership_to_pb(membership: &Membership) -> pb::Membership {

@@ -1,99 +1,175 @@
-//! One voter of the Raft group: what the rest of the crate knows of Raft.
+//! One node's part in the Raft group: what the rest of the crate knows of Raft.
+//!
+//! A node starts passive: it founds nothing, stands for no election and waits to be spoken to, until it founds a cluster or a
+//! leader takes it in. What it leads and who is in the group is in `roles`; what changes it, in `write`.
 
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
-use openraft::{
-    Raft, ServerState, SnapshotPolicy,
-    async_runtime::watch::WatchReceiver as _,
-    errors::{ClientWriteError, Fatal, InitializeError, RaftError},
-};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout_at},
-};
+use openraft::{Raft, SnapshotPolicy, async_runtime::watch::WatchReceiver as _, errors::Fatal};
+use sluice_proto::cluster::v1::raft_service_server::RaftServiceServer;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    identity::{DataDir, DataDirError, Identity},
+    identity::{DataDir, Identity},
     log_store::LogStore,
-    network::Alone,
+    network::Network,
+    roles::{self, Leadership},
+    service::Service,
     snapshots::Snapshots,
     state_machine::{Replica, StateMachine},
     types::{RaftNode, TypeConfig},
 };
 use crate::{
-    coordinator::{Config, ProposeError, StartError},
-    machine::{Command, Outcome},
-    model::{NodeName, RaftId, State},
+    coordinator::{Config, StartError},
+    model::{ClusterId, RaftId, State},
+    transport::Transport,
 };
 
 /// A snapshot every so many entries: at 200 proposals a second one in 100 seconds, and a restart applies no more than these.
 const ENTRIES_PER_SNAPSHOT: u64 = 20_000;
 /// Entries kept behind a snapshot, for a voter that is only a little behind.
 const ENTRIES_KEPT: u64 = 1_000;
-/// First and longest wait between two attempts to propose.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
-/// One voter.
+/// One voter, learner, or neither yet.
 pub(crate) struct Group {
-    raft: Raft<TypeConfig, StateMachine>,
-    replica: Arc<Replica>,
+    pub(super) raft: Raft<TypeConfig, StateMachine>,
+    pub(super) replica: Arc<Replica>,
     pub(super) log: LogStore,
-    identity: Identity,
-    propose_within: Duration,
+    pub(super) me: Me,
+    /// This node as others know it.
+    node: RaftNode,
+    pub(super) limits: Limits,
+    /// The term in which this node, as its leader, has told the others to follow somebody else; 0: none.
+    pub(super) given_up: AtomicU64,
+    leadership: watch::Receiver<Leadership>,
+    follows: JoinHandle<()>,
     /// None once shut down.
-    dir: Mutex<Option<DataDir>>,
+    dir: Arc<Mutex<Option<DataDir>>>,
 }
 
-/// What Raft knows of itself.
+/// Who this node is, for all that speaks in its name.
 #[derive(Debug, Clone)]
-pub(crate) struct Roles {
-    pub(crate) term: u64,
-    pub(crate) leader: Option<RaftId>,
-    pub(crate) voters: Vec<RaftId>,
-    /// The leader's name, where the membership knows it.
-    pub(crate) leader_name: Option<NodeName>,
+pub(super) struct Me {
+    pub(super) raft_id: RaftId,
+    /// Empty until this node founds or joins a cluster.
+    pub(super) cluster_id: Arc<OnceLock<ClusterId>>,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// One change, attempts included.
+    pub(super) change: Duration,
+    /// openraft's lease of a leader, after which others stand for election.
+    pub(super) lease: Duration,
+}
+
+/// Why a node did not become part of a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// It is part of another one.
+    #[error(
+        "this node's disk belongs to cluster {has} and cannot join {asked}: give it an empty data directory, or the right seeds"
+    )]
+    OtherCluster {
+        /// By the disk.
+        has: ClusterId,
+        /// The one to join.
+        asked: ClusterId,
+    },
+    /// The disk said no.
+    #[error("the cluster's id could not be written: {0}")]
+    Disk(#[from] io::Error),
+    /// Raft did not found the group.
+    #[error("the cluster was not founded: {0}")]
+    Raft(String),
 }
 
 impl Group {
-    /// Opens the voter in the data directory, and founds the group if the directory is empty.
-    pub(crate) async fn open(config: &Config) -> Result<Self, StartError> {
-        let dir = config.data_dir.clone();
-        let mut dir = blocking(move || DataDir::open(&dir)).await??;
-        let identity = dir.identity.clone();
-        let (log_path, snapshots_path) = (config.data_dir.join("log.redb"), config.data_dir.join("snapshots"));
-        let log = blocking(move || LogStore::open(&log_path)).await??;
-        if dir.is_founded && log.is_empty() {
-            return Err(DataDirError::LogLost(config.data_dir.clone()).into());
-        }
+    /// Opens the data directory and starts Raft from what lies there. Founds nothing.
+    pub(crate) async fn open(config: &Config, transport: Transport) -> Result<Self, StartError> {
+        let data_dir = config.data_dir.clone();
+        let (dir, log) = open_log(&data_dir).await?;
+        let identity = dir.identity().clone();
+        let snapshots_path = data_dir.join("snapshots");
         let snapshots = blocking(move || Snapshots::open(snapshots_path)).await??;
         let machine = StateMachine::new(snapshots);
         let replica = machine.replica();
-        let raft_config =
-            Arc::new(raft_config(config).validate().map_err(|error| StartError::Timings(error.to_string()))?);
-        let raft = Raft::new(identity.raft_id.0, raft_config, Alone, log.clone(), machine)
+
+        let raft_config = raft_config(config).validate().map_err(|error| StartError::Timings(error.to_string()))?;
+        let me = Me { raft_id: identity.raft_id, cluster_id: Arc::default() };
+        if let Some(id) = identity.cluster_id {
+            me.cluster_id.get_or_init(|| id);
+        }
+        let network = Network::new(me.clone(), transport, &config.timings);
+        let raft = Raft::new(me.raft_id.0, Arc::new(raft_config), network, log.clone(), machine)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
-        let node = RaftNode { name: config.node.to_string(), address: config.address.clone() };
-        match raft.initialize(BTreeMap::from([(identity.raft_id.0, node)])).await {
-            Ok(()) => {
-                tracing::info!(cluster_id = %identity.cluster_id, raft_id = %identity.raft_id, "founded a cluster");
-            }
-            // The usual case: it was founded when this directory was new.
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-            Err(error) => return Err(StartError::Raft(error.to_string())),
-        }
-        let dir = blocking(move || dir.set_founded().map(|()| dir)).await??;
-        let propose_within = config.propose_within;
-        Ok(Self { raft, replica, log, identity, propose_within, dir: Mutex::new(Some(dir)) })
+        let (leadership, follows) = roles::follow(&raft);
+        Ok(Self {
+            raft,
+            replica,
+            log,
+            me,
+            node: RaftNode { name: config.node.to_string(), address: config.address.clone() },
+            limits: Limits { change: config.propose_within, lease: config.timings.election_max },
+            given_up: AtomicU64::new(0),
+            leadership,
+            follows,
+            dir: Arc::new(Mutex::new(Some(dir))),
+        })
     }
 
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.identity
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { cluster_id: self.me.cluster_id.get().cloned(), raft_id: self.me.raft_id }
+    }
+
+    /// Whether this disk was never part of any cluster: it knows of none, and has neither log nor vote.
+    pub(crate) fn is_pristine(&self) -> bool {
+        self.me.cluster_id.get().is_none() && self.log.is_empty()
+    }
+
+    /// Founds a cluster of one voter, this node. Only on a pristine disk.
+    pub(crate) async fn found(&self, cluster_id: ClusterId) -> Result<(), JoinError> {
+        if let Some(has) = self.me.cluster_id.get() {
+            return Err(JoinError::OtherCluster { has: has.clone(), asked: cluster_id });
+        }
+        self.set_cluster(cluster_id.clone(), true).await?;
+        let voters = BTreeMap::from([(self.me.raft_id.0, self.node.clone())]);
+        self.raft.initialize(voters).await.map_err(|error| JoinError::Raft(error.to_string()))?;
+        self.set_cluster(cluster_id.clone(), false).await?;
+        tracing::info!(%cluster_id, raft_id = %self.me.raft_id, "founded a cluster");
+        Ok(())
+    }
+
+    /// Makes this disk one of the cluster's. From then on it answers its voters, and nobody else.
+    pub(crate) async fn adopt(&self, cluster_id: ClusterId) -> Result<(), JoinError> {
+        match self.me.cluster_id.get() {
+            Some(has) if *has == cluster_id => Ok(()),
+            Some(has) => Err(JoinError::OtherCluster { has: has.clone(), asked: cluster_id }),
+            None => self.set_cluster(cluster_id, false).await,
+        }
+    }
+
+    /// First on the disk, then in what this node says.
+    async fn set_cluster(&self, cluster_id: ClusterId, is_founding: bool) -> Result<(), JoinError> {
+        let (dir, asked) = (self.dir.clone(), cluster_id.clone());
+        let write = move || match dir.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(dir) => match &dir.identity().cluster_id {
+                Some(has) if *has != asked => Err(JoinError::OtherCluster { has: has.clone(), asked }),
+                _ => Ok(dir.set_cluster(asked, is_founding)?),
+            },
+            None => Err(io::Error::other("the data directory was let go").into()),
+        };
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+        self.me.cluster_id.get_or_init(|| cluster_id);
+        Ok(())
     }
 
     pub(crate) fn view<T>(&self, view: impl FnOnce(&State) -> T) -> T {
@@ -109,51 +185,14 @@ impl Group {
         self.replica.index()
     }
 
-    /// Whether this voter leads and has applied all that earlier leaders committed: only then is a plan made on its state sound.
-    pub(crate) fn is_leading(&self) -> bool {
-        let (is_leader, term) = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            (metrics.state == ServerState::Leader, metrics.current_term)
-        };
-        is_leader && self.replica.read(|applied| applied.last.as_ref().is_some_and(|last| last.leader_id.term == term))
+    /// Follows who leads, as far as this node knows.
+    pub(crate) fn leader_changes(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
     }
 
-    pub(crate) fn roles(&self) -> Roles {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let leader_node = metrics.current_leader.and_then(|id| metrics.membership_config.get_node(&id));
-        Roles {
-            term: metrics.current_term,
-            leader: metrics.current_leader.map(RaftId),
-            voters: metrics.membership_config.voter_ids().map(RaftId).collect(),
-            leader_name: leader_node.and_then(|node| node.name.parse().ok()),
-        }
-    }
-
-    /// Proposes until the command is applied, the deadline has passed, or Raft has stopped. Tries again only what was certainly
-    /// not appended.
-    pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
-        let deadline = Instant::now() + self.propose_within;
-        let mut wait = RETRY_AFTER.0;
-        loop {
-            let attempt = timeout_at(deadline, self.raft.client_write(command.clone())).await;
-            let refused = match attempt {
-                Ok(Ok(written)) => {
-                    return written.data.ok_or_else(|| ProposeError::Stopped("a command had no outcome".to_owned()));
-                }
-                Ok(Err(RaftError::Fatal(fatal))) => return Err(ProposeError::Stopped(fatal.to_string())),
-                // Before its first answer from a quorum a new leader takes no writes: that passes by itself.
-                Ok(Err(RaftError::APIError(error @ ClientWriteError::ForwardToLeader(_)))) => error,
-                Ok(Err(RaftError::APIError(error))) => return Err(ProposeError::Unknown(error.to_string())),
-                Err(_) => return Err(ProposeError::Unknown(format!("no answer in {:?}", self.propose_within))),
-            };
-            if Instant::now() + wait >= deadline {
-                return Err(ProposeError::Unavailable(format!("{refused}, for {:?}", self.propose_within)));
-            }
-            sleep(wait).await;
-            wait = (wait * 2).min(RETRY_AFTER.1);
-        }
+    /// What the other nodes of the group call.
+    pub(crate) fn service(&self) -> RaftServiceServer<Service> {
+        Service::new(self.me.clone(), self.raft.clone()).into_server()
     }
 
     /// Ends when Raft has stopped by itself, with the reason. Never ends for an ordered stop.
@@ -174,6 +213,7 @@ impl Group {
 
     /// Stops Raft, writes what is left, lets go of the data directory. Safe to call twice.
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
+        self.follows.abort();
         let stopped = self.raft.shutdown().await.map_err(io::Error::other);
         let had = self.dir.lock().unwrap_or_else(PoisonError::into_inner).take();
         let closed = if had.is_some() { self.log.close().await } else { Ok(()) };
@@ -183,8 +223,22 @@ impl Group {
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Group").field("me", &self.me).finish_non_exhaustive()
     }
+}
+
+/// Takes the data directory and opens its log, which is known to be this node's afterwards.
+pub(super) async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), StartError> {
+    let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
+    let mut dir = blocking(move || DataDir::open(&path)).await??;
+    let log = blocking(move || LogStore::open(&log_path)).await??;
+    dir.check_log(log.owner(), log.is_empty())?;
+    if log.owner().is_none() {
+        log.set_owner(dir.identity().raft_id).await?;
+    }
+    let is_empty = log.is_empty();
+    let dir = blocking(move || dir.set_log_made(is_empty).map(|()| dir)).await??;
+    Ok((dir, log))
 }
 
 fn raft_config(config: &Config) -> openraft::Config {
@@ -202,6 +256,6 @@ fn raft_config(config: &Config) -> openraft::Config {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| StartError::Raft(error.to_string()))
 }

@@ -1,5 +1,7 @@
-//! Who this disk is: format version, cluster id, Raft id. Drawn once, on an empty directory; and the lock that keeps a second
-//! process away from it.
+//! Who this disk is: format version, Raft id, and the cluster's id once there is one; and the lock that keeps a second process
+//! away from it.
+//!
+//! The Raft id is drawn once, on an empty directory. The cluster's id is written once, before anything of that cluster.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,15 +12,18 @@ use std::{
 use super::files::{UNFINISHED, write_whole};
 use crate::model::{ClusterId, RaftId};
 
-/// Version of all that lies in the data directory. A directory of another version is refused.
-const FORMAT: u32 = 1;
+/// Version of all that lies in the data directory. A directory of a later version is refused.
+///
+/// Version 1 had a cluster's id from the start, and `founded` for what are `log` and `founding` now.
+const FORMAT: u32 = 2;
 const FILE: &str = "identity";
 const LOCK: &str = "lock";
 
 /// What tells this disk from every other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
-    pub(crate) cluster_id: ClusterId,
+    /// None until this node founds or joins a cluster.
+    pub(crate) cluster_id: Option<ClusterId>,
     pub(crate) raft_id: RaftId,
 }
 
@@ -39,9 +44,16 @@ pub enum DataDirError {
         "data directory {0} has lost its log: restore it from a backup, or start with an empty directory as a new node"
     )]
     LogLost(PathBuf),
-    /// Written by another version.
+    /// Its parts are of two nodes.
     #[error(
-        "data directory {dir} has format {found}, this version of sluice knows format {FORMAT}: use the version that wrote it"
+        "data directory {0} holds the log of another node: restore all of it from one backup, or start with an empty directory \
+         as a new node"
+    )]
+    LogForeign(PathBuf),
+    /// Written by a later version.
+    #[error(
+        "data directory {dir} has format {found}, this version of sluice knows formats up to {FORMAT}: use the version that \
+         wrote it"
     )]
     Format {
         /// Where.
@@ -62,11 +74,19 @@ pub enum DataDirError {
 /// An exclusive hold on a data directory, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct DataDir {
-    pub(crate) identity: Identity,
-    /// Whether Raft was started here once, so that there must be a log.
-    pub(crate) is_founded: bool,
-    path: PathBuf,
+    kept: Kept,
+    dir: PathBuf,
     _lock: File,
+}
+
+/// What the identity file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    identity: Identity,
+    /// A log was made here, so there must be one.
+    has_log: bool,
+    /// A cluster is being founded. With an empty log it was not, and nobody else has heard of its id.
+    is_founding: bool,
 }
 
 impl DataDir {
@@ -81,37 +101,56 @@ impl DataDir {
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         let path = dir.join(FILE);
-        let (identity, is_founded) = match fs::read_to_string(&path) {
+        let kept = match fs::read_to_string(&path) {
             Ok(text) => parse(&text, dir)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if !is_empty(dir).map_err(io)? {
                     return Err(DataDirError::Foreign(dir.to_owned()));
                 }
-                let identity = draw();
-                write_whole(&path, &[render(&identity, false).as_bytes()]).map_err(io)?;
-                (identity, false)
+                let identity = Identity { cluster_id: None, raft_id: RaftId(rand::random_range(1..=u64::MAX)) };
+                let kept = Kept { identity, has_log: false, is_founding: false };
+                write_whole(&path, &[render(&kept).as_bytes()]).map_err(io)?;
+                kept
             }
             Err(error) => return Err(io(error)),
         };
-        Ok(Self { identity, is_founded, path, _lock: lock })
+        Ok(Self { kept, dir: dir.to_owned(), _lock: lock })
     }
 
-    /// Remembers that Raft was started here.
-    pub(crate) fn set_founded(&mut self) -> io::Result<()> {
-        if !self.is_founded {
-            write_whole(&self.path, &[render(&self.identity, true).as_bytes()])?;
-            self.is_founded = true;
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.kept.identity
+    }
+
+    /// Whether the log is this node's, by whose it says it is, if anybody's, and whether it is empty.
+    pub(crate) fn check_log(&self, owner: Option<RaftId>, is_empty: bool) -> Result<(), DataDirError> {
+        match owner {
+            Some(owner) if owner != self.kept.identity.raft_id => Err(DataDirError::LogForeign(self.dir.clone())),
+            None if self.kept.has_log && is_empty => Err(DataDirError::LogLost(self.dir.clone())),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Remembers that there is a log, which says by now whose it is. Forgets a cluster that was not founded after all.
+    pub(crate) fn set_log_made(&mut self, is_empty: bool) -> io::Result<()> {
+        let mut kept = Kept { has_log: true, ..self.kept.clone() };
+        if std::mem::take(&mut kept.is_founding) && is_empty {
+            kept.identity.cluster_id = None;
+        }
+        self.write(kept)
+    }
+
+    /// The cluster's id, written before anything else of that cluster.
+    pub(crate) fn set_cluster(&mut self, cluster_id: ClusterId, is_founding: bool) -> io::Result<()> {
+        let identity = Identity { cluster_id: Some(cluster_id), ..self.kept.identity.clone() };
+        self.write(Kept { identity, is_founding, ..self.kept.clone() })
+    }
+
+    fn write(&mut self, kept: Kept) -> io::Result<()> {
+        if kept != self.kept {
+            write_whole(&self.dir.join(FILE), &[render(&kept).as_bytes()])?;
+            self.kept = kept;
         }
         Ok(())
-    }
-}
-
-fn draw() -> Identity {
-    let cluster_id = format!("{:032x}", rand::random::<u128>()).parse();
-    // 32 hexadecimal digits are a name, and 0 is kept for "no id".
-    match cluster_id {
-        Ok(cluster_id) => Identity { cluster_id, raft_id: RaftId(rand::random_range(1..=u64::MAX)) },
-        Err(_) => draw(),
     }
 }
 
@@ -127,22 +166,32 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-fn render(Identity { cluster_id, raft_id }: &Identity, is_founded: bool) -> String {
-    format!("sluice-format {FORMAT}\ncluster-id {cluster_id}\nraft-id {raft_id}\nfounded {is_founded}\n")
+fn render(Kept { identity, has_log, is_founding }: &Kept) -> String {
+    let cluster = identity.cluster_id.as_ref().map(|id| format!("cluster-id {id}\n")).unwrap_or_default();
+    let raft_id = identity.raft_id;
+    format!("sluice-format {FORMAT}\n{cluster}raft-id {raft_id}\nlog {has_log}\nfounding {is_founding}\n")
 }
 
-fn parse(text: &str, dir: &Path) -> Result<(Identity, bool), DataDirError> {
+fn parse(text: &str, dir: &Path) -> Result<Kept, DataDirError> {
     let damaged = || DataDirError::Damaged(dir.join(FILE));
-    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).ok_or_else(damaged);
-    let found = value("sluice-format")?.parse().map_err(|_| damaged())?;
-    if found != FORMAT {
+    let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    let value = |key: &str| find(key).ok_or_else(damaged);
+    let flag = |key: &str| value(key)?.parse::<bool>().map_err(|_| damaged());
+    let found: u32 = value("sluice-format")?.parse().map_err(|_| damaged())?;
+    if found > FORMAT {
         return Err(DataDirError::Format { dir: dir.to_owned(), found });
     }
     let identity = Identity {
-        cluster_id: value("cluster-id")?.parse().map_err(|_| damaged())?,
+        cluster_id: find("cluster-id").map(str::parse).transpose().map_err(|_| damaged())?,
         raft_id: RaftId(value("raft-id")?.parse().map_err(|_| damaged())?),
     };
-    Ok((identity, value("founded")?.parse().map_err(|_| damaged())?))
+    if found == 1 {
+        // Its log carries no name yet; it has entries as soon as `founded` is true.
+        let has_log = flag("founded")?;
+        value("cluster-id")?;
+        return Ok(Kept { identity, has_log, is_founding: !has_log });
+    }
+    Ok(Kept { identity, has_log: flag("log")?, is_founding: flag("founding")? })
 }
 
 #[cfg(test)]
@@ -153,9 +202,11 @@ mod tests {
     #[test]
     fn an_empty_directory_gets_an_identity_once() {
         let dir = tempfile::tempdir().unwrap();
-        let first = DataDir::open(dir.path()).unwrap().identity;
-        assert_eq!(DataDir::open(dir.path()).unwrap().identity, first);
-        assert_ne!(draw(), draw());
+        let first = DataDir::open(dir.path()).unwrap().identity().clone();
+        assert_eq!(first.cluster_id, None);
+        assert_eq!(*DataDir::open(dir.path()).unwrap().identity(), first);
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(*DataDir::open(other.path()).unwrap().identity(), first);
     }
 
     #[test]
@@ -173,18 +224,53 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_version_1_is_read() {
-        let text = "sluice-format 1\ncluster-id 00ff\nraft-id 18446744073709551615\nfounded true\n";
-        let (identity, is_founded) = parse(text, Path::new("")).unwrap();
-        assert_eq!((identity.cluster_id.as_str(), identity.raft_id, is_founded), ("00ff", RaftId(u64::MAX), true));
-        assert_eq!(render(&identity, true), text);
+    fn the_clusters_id_stays_unless_its_founding_was_cut_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let id: ClusterId = "00ff".parse().unwrap();
+        let reopened = |is_empty| {
+            let mut opened = DataDir::open(dir.path()).unwrap();
+            opened.set_log_made(is_empty).unwrap();
+            opened.identity().cluster_id.clone()
+        };
+        DataDir::open(dir.path()).unwrap().set_cluster(id.clone(), true).unwrap();
+        assert_eq!(reopened(true), None, "nothing of it is in the log");
+        DataDir::open(dir.path()).unwrap().set_cluster(id.clone(), true).unwrap();
+        assert_eq!(reopened(false), Some(id.clone()), "the log has its first entry");
+        assert_eq!(reopened(true), Some(id), "joined, and nothing has come yet");
+    }
+
+    #[test]
+    fn a_log_that_is_gone_or_of_another_node_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = DataDir::open(dir.path()).unwrap();
+        let me = opened.identity().raft_id;
+        assert!(opened.check_log(None, true).is_ok(), "there was none yet");
+        opened.set_log_made(true).unwrap();
+        assert!(opened.check_log(Some(me), true).is_ok());
+        assert!(matches!(opened.check_log(None, true), Err(DataDirError::LogLost(_))));
+        assert!(matches!(opened.check_log(Some(RaftId(me.0 ^ 1)), false), Err(DataDirError::LogForeign(_))));
+    }
+
+    #[test]
+    fn files_of_versions_1_and_2_are_read() {
+        let v1 = "sluice-format 1\ncluster-id 00ff\nraft-id 18446744073709551615\nfounded true\n";
+        let kept = parse(v1, Path::new("")).unwrap();
+        let identity = Identity { cluster_id: Some("00ff".parse().unwrap()), raft_id: RaftId(u64::MAX) };
+        assert_eq!(kept, Kept { identity, has_log: true, is_founding: false });
+        let v2 = "sluice-format 2\ncluster-id 00ff\nraft-id 18446744073709551615\nlog true\nfounding false\n";
+        assert_eq!(parse(v2, Path::new("")).unwrap(), kept);
+        assert_eq!(render(&kept), v2);
+        let unfounded = parse(&v1.replace("true", "false"), Path::new("")).unwrap();
+        assert!(unfounded.is_founding && !unfounded.has_log);
+        let new = parse("sluice-format 2\nraft-id 7\nlog true\nfounding false\n", Path::new("")).unwrap();
+        assert_eq!(new.identity, Identity { cluster_id: None, raft_id: RaftId(7) });
     }
 
     #[test]
     fn another_format_and_damage_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(FILE), "sluice-format 2\n").unwrap();
-        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Format { found: 2, .. })));
+        fs::write(dir.path().join(FILE), "sluice-format 3\n").unwrap();
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Format { found: 3, .. })));
         fs::write(dir.path().join(FILE), "sluice-format 1\ncluster-id").unwrap();
         assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Damaged(_))));
     }

@@ -20,10 +20,11 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    codec::{decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote},
+    codec::{damaged, decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote},
     log_writer::{self, Write},
     types::{Entry, LogId, TypeConfig, Vote},
 };
+use crate::{model::RaftId, wire::DecodeError};
 
 /// Encoded entries by log index.
 pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -32,11 +33,16 @@ pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(super) const VOTE: &str = "vote";
 pub(super) const COMMITTED: &str = "committed";
 pub(super) const PURGED: &str = "purged";
+/// The Raft id of the node whose log it is, 8 bytes, little-endian.
+pub(super) const OWNER: &str = "owner";
 
 /// The log is short, and what is read was written just before: a small cache does.
 const CACHE_BYTES: usize = 16 << 20;
 /// Writes on their way to the thread. Raft has far fewer open at a time; beyond this it waits.
 const WRITES_MAX: usize = 1_024;
+
+/// Entries that travel in one message. Large against a message's costs, small against what a heartbeat may wait for.
+const APPEND_BYTES_MAX: usize = 1 << 20;
 
 /// The log, and a reader of it: clones share everything.
 #[derive(Debug, Clone)]
@@ -62,6 +68,7 @@ pub(super) struct Memory {
     committed: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,
+    owner: Option<RaftId>,
 }
 
 impl Shared {
@@ -93,6 +100,18 @@ impl LogStore {
         memory.last.is_none() && memory.vote.is_none()
     }
 
+    /// Whose log it says it is; logs of the first version do not say.
+    pub(super) fn owner(&self) -> Option<RaftId> {
+        self.shared.memory().owner
+    }
+
+    /// Writes whose log it is.
+    pub(super) async fn set_owner(&self, owner: RaftId) -> io::Result<()> {
+        self.write(|done| Write::Owner(owner.0, done)).await?;
+        self.shared.memory().owner = Some(owner);
+        Ok(())
+    }
+
     /// Queues a write and waits until it is on disk.
     async fn write(&self, write: impl FnOnce(log_writer::Done) -> Write) -> io::Result<()> {
         let (done, answer) = oneshot::channel();
@@ -100,26 +119,42 @@ impl LogStore {
         answer.await.map_err(|_| closed())?
     }
 
-    fn read(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+    /// The entries of a range, or as many of the first of them, one at least, as have `bytes_max` together.
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
         let db = db.as_ref().ok_or_else(closed)?;
-        let (txn, unflushed) = {
+        let (txn, mut found) = {
             // Both under the lock: an entry leaves memory only after the commit that this transaction then sees.
             let memory = self.shared.memory();
             let unflushed: BTreeMap<_, _> = memory.unflushed.range(from..to).map(|(at, e)| (*at, e.clone())).collect();
             (db.begin_read().map_err(storage)?, unflushed)
         };
-        let mut entries = BTreeMap::new();
         for row in txn.open_table(ENTRIES).map_err(storage)?.range(from..to).map_err(storage)? {
             let (index, entry) = row.map_err(storage)?;
-            if !unflushed.contains_key(&index.value()) {
-                entries.insert(index.value(), decode_entry(entry.value())?);
+            found.entry(index.value()).or_insert_with(|| entry.value().into());
+        }
+        let mut bytes = 0_usize;
+        let mut entries = Vec::with_capacity(found.len());
+        for entry in found.into_values() {
+            bytes = bytes.saturating_add(entry.len());
+            if bytes > bytes_max && !entries.is_empty() {
+                break;
             }
+            entries.push(decode_entry(&entry)?);
         }
-        for (index, entry) in unflushed {
-            entries.insert(index, decode_entry(&entry)?);
+        Ok(entries)
+    }
+
+    fn range(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let entries = if from < to { self.read(from, to, bytes_max)? } else { Vec::new() };
+        let hole = entries.windows(2).find(|pair| pair[0].log_id.index + 1 != pair[1].log_id.index);
+        match hole {
+            None => Ok(entries),
+            Some(pair) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the log has a hole between {} and {}", pair[0].log_id, pair[1].log_id),
+            )),
         }
-        Ok(entries.into_values().collect())
     }
 }
 
@@ -138,19 +173,16 @@ impl RaftLogReader<TypeConfig> for LogStore {
             Bound::Excluded(to) => *to,
             Bound::Unbounded => u64::MAX,
         };
-        let entries = if from < to { self.read(from, to)? } else { Vec::new() };
-        let hole = entries.windows(2).find(|pair| pair[0].log_id.index + 1 != pair[1].log_id.index);
-        match hole {
-            None => Ok(entries),
-            Some(pair) => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("the log has a hole between {} and {}", pair[0].log_id, pair[1].log_id),
-            )),
-        }
+        self.range(from, to, usize::MAX)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
         Ok(self.shared.memory().vote)
+    }
+
+    /// What one append carries: not more than [`APPEND_BYTES_MAX`], and at least one entry.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.range(start, end, APPEND_BYTES_MAX)
     }
 }
 
@@ -244,10 +276,16 @@ fn load(db: &Database) -> io::Result<Memory> {
             committed: get(COMMITTED)?.map(|bytes| decode_log_id(&bytes)).transpose()?,
             purged,
             last,
+            owner: get(OWNER)?.map(|bytes| decode_owner(&bytes)).transpose()?,
         }
     };
     txn.commit().map_err(storage)?;
     Ok(memory)
+}
+
+fn decode_owner(bytes: &[u8]) -> io::Result<RaftId> {
+    let bytes = bytes.try_into().map_err(|_| damaged(DecodeError::Field("the log's owner")))?;
+    Ok(RaftId(u64::from_le_bytes(bytes)))
 }
 
 /// redb's many errors are all the same to Raft: the disk failed it.

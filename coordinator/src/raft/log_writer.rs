@@ -15,7 +15,7 @@ use redb::{Database, Durability};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    log_store::{COMMITTED, ENTRIES, META, PURGED, Shared, VOTE, closed, storage},
+    log_store::{COMMITTED, ENTRIES, META, OWNER, PURGED, Shared, VOTE, closed, storage},
     types::TypeConfig,
 };
 
@@ -31,6 +31,8 @@ pub(super) enum Write {
     Append(Vec<(u64, Arc<[u8]>)>, IOFlushed<TypeConfig>),
     /// Needs no durability of its own.
     Committed(Option<Vec<u8>>),
+    /// Whose log it is.
+    Owner(u64, Done),
     /// Removes all entries from this index on.
     Truncate(u64, Done),
     /// Removes all entries up to and with this index.
@@ -96,6 +98,7 @@ fn commit(shared: &Shared, batch: &[Write]) -> io::Result<()> {
         for write in batch {
             match write {
                 Write::Vote(vote, _) => drop(meta.insert(VOTE, vote.as_slice()).map_err(storage)?),
+                Write::Owner(owner, _) => drop(meta.insert(OWNER, &owner.to_le_bytes()[..]).map_err(storage)?),
                 Write::Append(appended, _) => {
                     for (index, entry) in appended {
                         entries.insert(index, &**entry).map_err(storage)?;
@@ -133,9 +136,11 @@ impl Write {
         let result = failed.map_or(Ok(()), |why| Err(io::Error::other(why.to_owned())));
         match self {
             // Whoever asked may have gone; then nobody needs to know.
-            Self::Vote(_, done) | Self::Truncate(_, done) | Self::Purge(_, _, done) | Self::Close(done) => {
-                drop(done.send(result));
-            }
+            Self::Vote(_, done)
+            | Self::Owner(_, done)
+            | Self::Truncate(_, done)
+            | Self::Purge(_, _, done)
+            | Self::Close(done) => drop(done.send(result)),
             Self::Append(_, callback) => callback.io_completed(result),
             Self::Committed(_) => {}
         }

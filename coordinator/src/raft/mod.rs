@@ -1,4 +1,4 @@
-//! Raft: the only module that names openraft. A group of one today, with the same log, snapshots and rules as a larger one.
+//! Raft: the only module that names openraft. A node's log, snapshots and votes, and the way to other nodes' Raft.
 
 mod codec;
 mod crc;
@@ -7,13 +7,24 @@ mod group;
 mod identity;
 mod log_store;
 mod log_writer;
+mod messages;
 mod network;
+mod recover;
+mod roles;
+mod service;
 mod snapshots;
 mod state_machine;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 mod types;
+mod write;
 
 pub(crate) use group::Group;
+pub use group::JoinError;
 pub use identity::DataDirError;
+pub(crate) use identity::Identity;
+pub use recover::{RecoverError, Recovery, recover};
+pub(crate) use roles::{Leadership, Roles};
+pub(crate) use types::RaftNode;
+pub(crate) use write::WriteError;

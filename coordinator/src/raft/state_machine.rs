@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     machine::{self, Outcome, invariants},
-    model::State,
+    model::{RaftId, State},
 };
 
 /// The state, for readers.
@@ -37,6 +37,8 @@ pub(super) struct Applied {
     pub(super) state: State,
     pub(super) last: Option<LogId>,
     pub(super) membership: StoredMembership,
+    /// Who led before the leader of the last entry, where the log that was applied since the start shows it.
+    pub(super) led_before: Option<RaftId>,
 }
 
 impl Replica {
@@ -95,7 +97,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some((entry, responder)) = entries.try_next().await? {
             let outcome = self.replica.change(|applied| {
-                applied.last = Some(entry.log_id);
+                if let Some(last) = applied.last.replace(entry.log_id)
+                    && last.leader_id != entry.log_id.leader_id
+                {
+                    applied.led_before = Some(RaftId(last.leader_id.node_id));
+                }
                 apply(applied, entry.log_id, entry.payload)
             });
             if let Some(responder) = responder {
@@ -118,8 +124,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             )
         })?;
         keep(&self.snapshots, &meta, bytes).await?;
-        self.replica
-            .change(|applied| *applied = Applied { state, last: meta.last_log_id, membership: meta.last_membership });
+        self.replica.change(|applied| {
+            *applied = Applied { state, last: meta.last_log_id, membership: meta.last_membership, led_before: None };
+        });
         Ok(())
     }
 
@@ -159,7 +166,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = Vec<u8>;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let Applied { state, last, membership } = std::mem::take(&mut self.applied);
+        let Applied { state, last, membership, .. } = std::mem::take(&mut self.applied);
         let meta = SnapshotMeta { last_log_id: last, last_membership: membership };
         let encode = {
             let meta = meta.clone();

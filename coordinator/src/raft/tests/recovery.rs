@@ -1,0 +1,45 @@
+//! A lone survivor.
+
+use super::cluster::{FAST, cluster, eventually, leader, write};
+use crate::raft::{RecoverError, recover};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_survivor_leads_after_a_recovery() {
+    let nodes = cluster(3, FAST).await;
+    write(&nodes, "precious").await;
+    eventually("all have it", || nodes.iter().all(|node| node.pipelines() == ["precious"])).await;
+    let mut dead = Vec::new();
+    for node in nodes {
+        assert!(recover(node.dir(), true).await.is_err(), "not while it runs");
+        dead.push(node.kill().await);
+    }
+    let survivor = dead.remove(2);
+
+    let would = recover(survivor.dir(), false).await.unwrap();
+    assert_eq!((would.node.as_str(), would.is_done), ("n3", false));
+    let mut left_behind = would.left_behind.clone();
+    left_behind.sort();
+    assert_eq!(left_behind, ["n1", "n2"]);
+    let again = recover(survivor.dir(), false).await.unwrap();
+    assert_eq!(again, would, "nothing was changed");
+
+    let did = recover(survivor.dir(), true).await.unwrap();
+    assert!(did.is_done);
+    assert!(matches!(recover(survivor.dir(), true).await, Err(RecoverError::Alone)));
+    let nodes = [survivor.restart().await];
+    write(&nodes, "later").await;
+    let roles = leader(&nodes).await.group.roles();
+    assert_eq!(roles.voters, [did.raft_id].into());
+    assert_eq!(roles.nodes.len(), 1);
+    assert_eq!(nodes[0].pipelines(), ["later", "precious"]);
+}
+
+#[tokio::test]
+async fn there_is_nothing_to_recover_on_a_new_disk_or_a_group_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(recover(dir.path(), true).await, Err(RecoverError::Nothing)));
+    let mut nodes = cluster(1, FAST).await;
+    write(&nodes, "precious").await;
+    let dead = nodes.remove(0).kill().await;
+    assert!(matches!(recover(dead.dir(), true).await, Err(RecoverError::Alone)));
+}
