@@ -1,130 +1,43 @@
-//! The coordinator of one node: config, handle, errors.
+//! The coordinator of one node: the handle, and what starts and stops with it.
 //!
-//! Owns the Raft voter and the leader's loop; others see the handle. What `view` shows has been applied; what `propose` answers
-//! is in every later `view`.
+//! Started, a node is part of the Raft group or passive, joins or founds a cluster if it is in none, and attaches to the leader;
+//! nothing of that is waited for. What `view` shows has been applied here; what `propose` answers is in every later `read`.
 
 use std::{
     io,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
+use futures::future::join_all;
+use sluice_proto::cluster::v1::node_service_server::NodeServiceServer;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
+use tonic::transport::server::TcpIncoming;
 
 use crate::{
+    attach::{self, Lease},
+    core::Core,
+    join::{self, Forced},
     leader,
-    machine::{Command, InitCluster, Kind, Outcome, Refusal, RegisterMember},
-    model::{ClusterId, Generation, NodeName, Owner, State, UnixMs},
-    raft::{DataDirError, Group, JoinError, WriteError},
-    transport::Transport,
+    machine::{Kind, Outcome, SetMemberState},
+    model::{ClusterId, MemberState, NodeName, Owner, State},
+    raft::Group,
+};
+pub use crate::{
+    clock::now,
+    config::{Config, Timings},
+    error::{ProposeError, StartError},
+    status::{MemberStatus, Status},
 };
 
-/// First and longest wait between two attempts to propose.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
-
-/// What a coordinator needs to start.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Where it keeps its log and snapshots. Made if it does not exist; belongs to one node alone.
-    pub data_dir: PathBuf,
-    /// This node's name, stable across restarts.
-    pub node: NodeName,
-    /// `host:port` of this node's gRPC listener, empty where it has none.
-    pub address: String,
-    /// Raft's clockwork.
-    pub timings: Timings,
-    /// How long a proposal may take, retries included.
-    pub propose_within: Duration,
-}
-
-impl Config {
-    /// Everything but what has no default.
-    pub fn new(data_dir: impl Into<PathBuf>, node: NodeName) -> Self {
-        let (data_dir, address) = (data_dir.into(), String::new());
-        Self { data_dir, node, address, timings: Timings::default(), propose_within: Duration::from_secs(10) }
-    }
-}
-
-/// Raft's clockwork. Failover takes about twice `election_max`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timings {
-    /// Between two heartbeats of the leader. Default 100 ms.
-    pub heartbeat: Duration,
-    /// Shortest silence after which a voter stands for election. Default 500 ms.
-    pub election_min: Duration,
-    /// Longest; also the leader's lease. Default 1 s.
-    pub election_max: Duration,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        let ms = Duration::from_millis;
-        Self { heartbeat: ms(100), election_min: ms(500), election_max: ms(1_000) }
-    }
-}
-
-/// Why a coordinator did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The data directory cannot be used.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// The log or the snapshots cannot be opened.
-    #[error("the coordinator's log cannot be opened: {0}")]
-    Storage(#[from] io::Error),
-    /// The cluster could not be founded.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// The timings contradict each other.
-    #[error("raft timings: {0}")]
-    Timings(String),
-    /// Raft did not start from what is on disk.
-    #[error("raft did not start: {0}")]
-    Raft(String),
-    /// The state says that this disk is somebody else's.
-    #[error("this node cannot join: {0}")]
-    Refused(#[from] Refusal),
-    /// Snapshots and identity on disk are of two clusters.
-    #[error("the data directory was put together from two clusters, {disk} and {state}: restore it from one backup")]
-    TwoClusters {
-        /// By the identity file.
-        disk: ClusterId,
-        /// By the state.
-        state: ClusterId,
-    },
-    /// The first proposals did not get through.
-    #[error(transparent)]
-    Propose(#[from] ProposeError),
-}
-
-/// Why a proposal has no outcome. A refusal is an outcome.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// No leader took it in time. Nothing was changed.
-    #[error("the coordinator has no leader, try again: {0}")]
-    Unavailable(String),
-    /// It was handed to the log; whether it will be applied is not known.
-    #[error("not known whether the change took place, look before trying again: {0}")]
-    Unknown(String),
-    /// Raft has stopped on this node.
-    #[error("the coordinator on this node has stopped: {0}")]
-    Stopped(String),
-}
-
-impl ProposeError {
-    /// Whether the same proposal may simply be made again here.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Unavailable(_) => true,
-            Self::Unknown(_) | Self::Stopped(_) => false,
-        }
-    }
-}
+/// How long what this node was asked may still take when it stops.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
+/// How often a stopping node looks whether anybody is left who could take its shards.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The coordinator of one node. Clones are handles to the same one.
 #[derive(Debug, Clone)]
@@ -134,200 +47,254 @@ pub struct Coordinator {
 
 #[derive(Debug)]
 struct Inner {
-    group: Arc<Group>,
-    me: Owner,
-    propose_within: Duration,
-    stop: watch::Sender<bool>,
-    leader: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// The cluster as this node sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// The cluster's id.
-    pub cluster_id: ClusterId,
-    /// Raft's term.
-    pub term: u64,
-    /// The Raft leader, where one is known.
-    pub leader: Option<NodeName>,
-    /// Raft log index up to which this node has applied.
-    pub applied_index: u64,
-    /// By name.
-    pub members: Vec<MemberStatus>,
-}
-
-/// One member of [`Status`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberStatus {
-    /// Its name.
-    pub name: NodeName,
-    /// Its present generation.
-    pub generation: Generation,
-    /// `host:port` of its gRPC listener, empty where it has none.
-    pub address: String,
-    /// Votes in the Raft group.
-    pub is_voter: bool,
-    /// Leads the Raft group.
-    pub is_leader: bool,
+    core: Arc<Core>,
+    forced: mpsc::Sender<Forced>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Coordinator {
-    /// Opens the data directory, starts Raft, registers this node in its next generation, starts the leader's loop.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let group = Arc::new(Group::open(&config, Transport::plain()).await?);
-        if group.is_pristine() {
-            group.found(draw()).await?;
+    /// Opens the data directory, starts Raft, serves the cluster listener. Does not wait for other nodes: see
+    /// [`attached`](Self::attached).
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        let server = match config.cluster_listener.take() {
+            Some(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                Some((TcpIncoming::from(listener).with_nodelay(Some(true)), config.transport.server()?))
+            }
+            None => None,
+        };
+        let group = Arc::new(Group::open(&config, config.transport.clone()).await?);
+        let core = Arc::new(Core::new(config, group));
+        let stop = || core.stop.subscribe();
+        let mut tasks = Vec::new();
+        if let Some((incoming, mut server)) = server {
+            let router = server
+                .add_service(core.group.service())
+                .add_service(NodeServiceServer::new(attach::Service { core: Arc::clone(&core) }));
+            let mut stop = stop();
+            tasks.push(tokio::spawn(async move {
+                let stopped = async { drop(stop.wait_for(|is_stopping| *is_stopping).await) };
+                if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+                    tracing::error!(%error, "the cluster listener has failed");
+                }
+            }));
         }
-        match register(&group, &config).await {
-            Ok(generation) => {
-                let (me, propose_within) = (Owner { node: config.node, generation }, config.propose_within);
-                let stop = watch::Sender::new(false);
-                let leader = tokio::spawn(leader::run(group.clone(), propose_within, stop.subscribe()));
-                let inner = Inner { group, me, propose_within, stop, leader: Mutex::new(Some(leader)) };
-                Ok(Self { inner: Arc::new(inner) })
-            }
-            Err(error) => {
-                // The reason why it did not start is worth more than why it did not stop.
-                drop(group.shutdown().await);
-                Err(error)
-            }
+        tasks.push(tokio::spawn(leader::run(Arc::clone(&core), stop())));
+        tasks.push(tokio::spawn(leader::tell(Arc::clone(&core), stop())));
+        let (forced, asked) = join::channel();
+        tasks.push(tokio::spawn(be_part(Arc::clone(&core), asked, stop())));
+        let inner = Inner { core, forced, tasks: Mutex::new(tasks) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Waits until this node is attached for the first time, and tells in which generation.
+    ///
+    /// # Errors
+    /// It can never be: its disk is of another cluster, was removed, or its name is another process's.
+    pub async fn attached(&self) -> Result<Owner, StartError> {
+        let (mut owner, mut stopping) = (self.inner.core.attachment.owner(), self.stopping());
+        tokio::select! {
+            known = owner.wait_for(Option::is_some) => match known.as_deref() {
+                Ok(Some(Ok(owner))) => Ok(owner.clone()),
+                Ok(Some(Err(why))) => Err(why.clone().into()),
+                Ok(None) | Err(_) => Err(StartError::Stopped),
+            },
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => Err(StartError::Stopped),
         }
     }
 
     /// This node's name.
     pub fn node(&self) -> &NodeName {
-        &self.inner.me.node
+        &self.inner.core.settings.node
     }
 
-    /// The generation that this start of the node has.
-    pub fn generation(&self) -> Generation {
-        self.inner.me.generation
+    /// This node in its generation, once it was attached.
+    pub fn me(&self) -> Option<Owner> {
+        self.inner.core.attachment.owner().borrow().clone()?.ok()
     }
 
-    /// This node in this generation, as shards and checkpoints name it.
-    pub fn me(&self) -> &Owner {
-        &self.inner.me
+    /// What the leader has told this node: its member entry, the shards it owns, their checkpoints and pipelines.
+    pub fn part(&self) -> watch::Receiver<Arc<State>> {
+        self.inner.core.attachment.part()
     }
 
-    /// Proposes a change, stamped with this node's clock, and answers once it is applied here. Tries again while there is no
-    /// leader, for [`Config::propose_within`].
+    /// This node's lease.
+    pub fn lease(&self) -> Lease {
+        self.inner.core.attachment.lease()
+    }
+
+    /// Least time between two of this node's checkpoints, as the leader wants it.
+    pub fn checkpoint_interval(&self) -> Duration {
+        self.inner.core.attachment.checkpoint_interval()
+    }
+
+    /// Proposes a change, stamped with this node's clock, to the leader wherever it is; answers once it is applied, here too if
+    /// this node has a copy of the state. Tries again while there is no leader, for [`Config::propose_within`].
     pub async fn propose(&self, kind: impl Into<Kind>) -> Result<Outcome, ProposeError> {
-        propose(&self.inner.group, Command { proposed_at: now(), kind: kind.into() }, self.inner.propose_within).await
+        self.inner.core.propose(kind.into()).await
+    }
+
+    /// Reads the state, with the Raft log index that it stands for: this node's own copy, which may be a little behind, or the
+    /// leader's if it has none. Nothing is applied meanwhile, so be quick and do not call back.
+    pub async fn read<T: Send>(&self, read: impl FnOnce(&State, u64) -> T + Send) -> Result<T, ProposeError> {
+        if self.inner.core.has_replica() {
+            return Ok(self.view_at(read));
+        }
+        let (state, index) = self.inner.core.fetch_state().await?;
+        Ok(read(&state, index))
     }
 
     /// Reads the state as applied here. Nothing is applied meanwhile, so be quick and do not call back.
     pub fn view<T>(&self, view: impl FnOnce(&State) -> T) -> T {
-        self.inner.group.view(view)
+        self.inner.core.group.view(view)
     }
 
     /// As [`view`](Self::view), with the Raft log index that the state stands for.
     pub fn view_at<T>(&self, view: impl FnOnce(&State, u64) -> T) -> T {
-        self.inner.group.view_at(view)
+        self.inner.core.group.view_at(view)
     }
 
     /// Follows the Raft log index up to which this node has applied.
     pub fn applied(&self) -> watch::Receiver<u64> {
-        self.inner.group.applied()
+        self.inner.core.group.applied()
     }
 
     /// Turns true when the coordinator is being shut down.
     pub fn stopping(&self) -> watch::Receiver<bool> {
-        self.inner.stop.subscribe()
+        self.inner.core.stop.subscribe()
     }
 
     /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
-        let roles = self.inner.group.roles();
-        let on_disk = self.inner.group.identity().cluster_id;
-        self.view_at(|state, applied_index| {
-            let member = |(name, member): (&NodeName, &crate::model::Member)| MemberStatus {
-                name: name.clone(),
-                generation: member.generation,
-                address: member.address.clone(),
-                is_voter: roles.voters.contains(&member.raft_id),
-                is_leader: roles.leader == Some(member.raft_id),
-            };
-            Status {
-                cluster_id: on_disk.unwrap_or_else(draw),
-                term: roles.term,
-                leader: roles.leader_name.clone(),
-                applied_index,
-                members: state.members.iter().map(member).collect(),
+        Status::of(&self.inner.core)
+    }
+
+    /// Founds a cluster on this node, although not all that it waits for have said that they are in none.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub async fn found_by_force(&self) -> Result<ClusterId, String> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || "this node is stopping".to_owned();
+        self.inner.forced.send(answer).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Before this node stops: has its shards handed over, and returns when it has none, when nobody else can take them, or
+    /// when `patience` is over. The node goes on releasing shards as its part changes.
+    pub async fn leave(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        // Over: what is left is fenced by its epoch, and taken over when this node's lease ends.
+        if timeout(patience, self.hand_over_shards()).await.is_err() {
+            let shards = self.part().borrow().shards.len();
+            tracing::warn!(shards, "not every shard was handed over in time");
+        }
+        tracing::debug!(left = ?deadline.saturating_duration_since(Instant::now()), "left");
+    }
+
+    async fn hand_over_shards(&self) {
+        let mut part = self.part();
+        let mut is_told = false;
+        loop {
+            if part.borrow_and_update().shards.is_empty() && is_told {
+                return;
             }
-        })
-    }
-
-    /// Ends when Raft has stopped by itself, mostly because the disk failed; says why. The node must stop then.
-    pub async fn failed(&self) -> String {
-        self.inner.group.failed().await
-    }
-
-    /// Stops the leader's loop, then Raft, then lets go of the data directory. Watches end. Safe to call twice.
-    pub async fn shutdown(&self) -> io::Result<()> {
-        self.inner.stop.send_replace(true);
-        let leader = self.inner.leader.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(leader) = leader {
-            leader.await.map_err(io::Error::other)?;
-        }
-        self.inner.group.shutdown().await
-    }
-}
-
-/// This machine's clock.
-pub fn now() -> UnixMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// A new cluster's id: 32 hexadecimal digits, which are a name.
-fn draw() -> ClusterId {
-    loop {
-        if let Ok(id) = format!("{:032x}", rand::random::<u128>()).parse() {
-            return id;
+            if !self.has_successor().await {
+                return;
+            }
+            if !is_told {
+                let stopping = SetMemberState { name: self.node().clone(), state: MemberState::Stopping };
+                match self.propose(stopping).await {
+                    Ok(_) => is_told = true,
+                    Err(error) => tracing::warn!(%error, "the cluster could not be told that this node stops"),
+                }
+            }
+            tokio::select! {
+                changed = part.changed() => if changed.is_err() { return },
+                () = sleep(LOOK_EVERY) => {}
+            }
         }
     }
-}
 
-/// Proposes until the command is applied, the deadline has passed, or Raft has stopped. Tries again only what was certainly
-/// not appended.
-pub(crate) async fn propose(group: &Group, command: Command, within: Duration) -> Result<Outcome, ProposeError> {
-    let deadline = Instant::now() + within;
-    let mut wait = RETRY_AFTER.0;
-    loop {
-        let refused = match group.write(command.clone()).await {
-            Ok((outcome, _)) => return Ok(outcome),
-            Err(WriteError::Stopped(why)) => return Err(ProposeError::Stopped(why)),
-            Err(WriteError::Unknown(why)) => return Err(ProposeError::Unknown(why)),
-            Err(error @ (WriteError::NotLeader { .. } | WriteError::Refused(_))) => error,
+    /// Whether some other node is alive and takes shards.
+    async fn has_successor(&self) -> bool {
+        let Some(report) = self.inner.core.report().await else {
+            // Nobody leads: that may pass while there is patience.
+            return !self.inner.core.settings.address.is_empty();
         };
-        if Instant::now() + wait >= deadline {
-            return Err(ProposeError::Unavailable(format!("{refused}, for {within:?}")));
+        let me = self.node().clone();
+        let can_take = self.read(|state, _| {
+            let is_fit = |(name, member): (&NodeName, &crate::model::Member)| {
+                *name != me
+                    && member.state == MemberState::Active
+                    && report.nodes.get(name).is_some_and(|node| node.is_alive)
+            };
+            state.members.iter().any(is_fit)
+        });
+        can_take.await.unwrap_or(true)
+    }
+
+    /// If this node leads and another voter has all of the log, lets that one lead.
+    pub async fn hand_over_leadership(&self) {
+        let core = &self.inner.core;
+        let Some(report) = core.own_report() else { return };
+        let me = core.group.identity().raft_id;
+        let fit = report.peers.iter().filter(|(id, peer)| {
+            **id != me && peer.is_voter && peer.last_contact.is_some_and(|ago| ago < core.settings.lease)
+        });
+        let Some((id, peer)) = fit.max_by_key(|(_, peer)| peer.matched) else { return };
+        match core.group.transfer_leader(*id).await {
+            Ok(()) => tracing::info!(to = peer.name, "handed the leadership over"),
+            Err(error) => tracing::warn!(%error, to = peer.name, "the leadership was not handed over"),
         }
-        sleep(wait).await;
-        wait = (wait * 2).min(RETRY_AFTER.1);
+    }
+
+    /// Ends when this node cannot go on by itself; says why. Mostly the disk failed, or the node was removed.
+    pub async fn failed(&self) -> String {
+        let mut owner = self.inner.core.attachment.owner();
+        let rejected = async {
+            let rejected = owner.wait_for(|known| matches!(known, Some(Err(_)))).await;
+            let why = rejected.ok().and_then(|known| known.as_ref()?.as_ref().err().map(ToString::to_string));
+            match why {
+                Some(why) => why,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = self.inner.core.group.failed() => why,
+            why = rejected => why,
+        }
+    }
+
+    /// Stops all that runs here, then Raft, then lets go of the data directory. Watches end. Safe to call twice.
+    pub async fn shutdown(&self) -> io::Result<()> {
+        self.inner.core.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+        // Calls from other nodes may never end by themselves; those that wait for Raft end with it.
+        let _ = timeout(GOODBYE_WITHIN, join_all(tasks)).await;
+        aborts.iter().for_each(tokio::task::AbortHandle::abort);
+        self.inner.core.group.shutdown().await
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
     }
 }
 
-/// The first words of a voter that has just started: the cluster's id if it has none, and that this node is there.
-async fn register(group: &Group, config: &Config) -> Result<Generation, StartError> {
-    let disk = group.identity().cluster_id.ok_or_else(|| StartError::Raft("this disk is in no cluster".to_owned()))?;
-    let propose = |kind: Kind| propose(group, Command { proposed_at: now(), kind }, config.propose_within);
-    let register = RegisterMember {
-        name: config.node.clone(),
-        raft_id: group.identity().raft_id,
-        address: config.address.clone(),
-        admin_address: config.address.clone(),
-    };
-    // Before the first answer the state may be older than the log; a refusal then says that the id is there.
-    if group.view(|state| state.cluster_id.is_none()) {
-        propose(InitCluster { cluster_id: disk.clone() }.into()).await?;
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Without a shutdown everything still ends, only nobody waits for it.
+        self.core.stop.send_replace(true);
     }
-    if let Some(state) = group.view(|state| state.cluster_id.clone()).filter(|id| *id != disk) {
-        return Err(StartError::TwoClusters { disk, state });
-    }
-    match propose(register.into()).await? {
-        Outcome::Registered { generation } => Ok(generation),
-        Outcome::Refused(refusal) => Err(refusal.into()),
-        other => Err(StartError::Raft(format!("registering came to {other:?}"))),
+}
+
+/// Joins or founds a cluster if this node is in none, then stays attached.
+async fn be_part(core: Arc<Core>, mut forced: mpsc::Receiver<Forced>, mut stop: watch::Receiver<bool>) {
+    let Some(cluster) = join::run(&core, &mut forced, &mut stop).await else { return };
+    tokio::select! {
+        () = attach::run(Arc::clone(&core), cluster, stop.clone()) => {}
+        () = join::refuse_rest(&core, &mut forced) => {}
     }
 }

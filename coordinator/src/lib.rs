@@ -2,7 +2,14 @@
 //!
 //! Knows neither MQTT nor Kafka clients.
 
+mod attach;
+mod client;
+mod clock;
+mod config;
 mod coordinator;
+mod core;
+mod error;
+mod join;
 mod leader;
 pub mod machine;
 pub mod model;
@@ -12,9 +19,11 @@ mod raft;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod script;
 pub mod service;
+mod status;
 mod transport;
 mod wire;
 
+pub use attach::{Lease, Rejection};
 pub use coordinator::{Config, Coordinator, MemberStatus, ProposeError, StartError, Status, Timings, now};
 pub use raft::{DataDirError, JoinError, RecoverError, Recovery, recover};
 pub use transport::{Transport, TransportError};

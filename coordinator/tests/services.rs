@@ -31,7 +31,7 @@ fn checkpoint(coordinator: &Coordinator, index: u32, epoch: u64) -> RecordCheckp
         oldest_unacked_ms: 0,
     };
     let shard = ShardId { pipeline: "readings".parse().unwrap(), index };
-    RecordCheckpoints { node: coordinator.me().clone(), checkpoints: vec![(shard, checkpoint)] }
+    RecordCheckpoints { node: coordinator.me().unwrap(), checkpoints: vec![(shard, checkpoint)] }
 }
 
 #[tokio::test]
@@ -53,8 +53,8 @@ async fn pipelines_live_their_whole_life() {
     let got = pipelines.get_pipeline(get("readings")).await.unwrap().into_inner().pipeline.unwrap();
     assert_eq!((got.revision, got.shards, got.manifest.as_str()), (1, 2, MANIFEST));
 
-    let shrunk = pipelines.apply_pipeline(apply("readings 1 x/#", false)).await.unwrap_err();
-    assert_eq!(shrunk.code(), Code::FailedPrecondition);
+    let shrunk = pipelines.apply_pipeline(apply("readings 1 x/#", true)).await.unwrap().into_inner();
+    assert_eq!((shrunk.changed, shrunk.pipeline.unwrap().shards), (true, 1));
     let wrong = pipelines.apply_pipeline(apply("what is this?", false)).await.unwrap_err();
     assert_eq!(wrong.code(), Code::InvalidArgument);
     let endless = pipelines.apply_pipeline(apply(&"x".repeat(300 << 10), false)).await.unwrap_err();
@@ -159,6 +159,7 @@ async fn it_leads_well_within_a_second() {
     for _ in 0..2 {
         let started = tokio::time::Instant::now();
         let coordinator = Coordinator::start(config()).await.unwrap();
+        coordinator.attached().await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
         coordinator.shutdown().await.unwrap();
         coordinator.shutdown().await.unwrap();
@@ -170,18 +171,25 @@ async fn a_directory_belongs_to_one_process_and_one_node() {
     let dir = tempfile::tempdir().unwrap();
     let config = |name: &str| Config::new(dir.path(), name.parse().unwrap());
     let first = Coordinator::start(config("n1")).await.unwrap();
+    first.attached().await.unwrap();
     let second = Coordinator::start(config("n1")).await.unwrap_err();
     assert!(matches!(second, StartError::DataDir(DataDirError::InUse(_))), "{second}");
     first.shutdown().await.unwrap();
-    let renamed = Coordinator::start(config("n2")).await.unwrap_err();
+    let second = Coordinator::start(config("n2")).await.unwrap();
+    let renamed = second.attached().await.unwrap_err();
     assert!(matches!(renamed, StartError::Refused(_)), "{renamed}");
-    Coordinator::start(config("n1")).await.unwrap().shutdown().await.unwrap();
+    assert!(second.failed().await.contains("n1"));
+    second.shutdown().await.unwrap();
+    let first = Coordinator::start(config("n1")).await.unwrap();
+    first.attached().await.unwrap();
+    first.shutdown().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_stopped_coordinator_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::start(Config::new(dir.path(), "n1".parse().unwrap())).await.unwrap();
+    coordinator.attached().await.unwrap();
     coordinator.shutdown().await.unwrap();
     let error = coordinator.propose(checkpoint(&coordinator, 0, 1)).await.unwrap_err();
     assert!(!error.is_retryable(), "{error}");

@@ -14,7 +14,8 @@ const PROPOSALS: u64 = 21_000;
 const AT_ONCE: usize = 256;
 
 async fn start(dir: &Path) -> Result<Coordinator, StartError> {
-    Coordinator::start(Config::new(dir, "n1".parse().unwrap())).await
+    let coordinator = Coordinator::start(Config::new(dir, "n1".parse().unwrap())).await?;
+    coordinator.attached().await.map(|_| coordinator)
 }
 
 fn snapshots(dir: &Path) -> Vec<std::path::PathBuf> {

@@ -177,8 +177,15 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, E
 async fn start_coordinator(config: &config::Node, admin: SocketAddr) -> Result<Coordinator, Error> {
     let path = config.data_dir.clone();
     let mut coordinator = CoordinatorConfig::new(&path, config.name.clone());
-    coordinator.address = admin.to_string();
-    Coordinator::start(coordinator).await.map_err(|source| Error::Coordinator { path, source: Box::new(source) })
+    coordinator.admin_address = admin.to_string();
+    let failed = |source: StartError| Error::Coordinator { path: path.clone(), source: Box::new(source) };
+    let coordinator = Coordinator::start(coordinator).await.map_err(failed)?;
+    if let Err(error) = coordinator.attached().await {
+        // The reason why it did not start is worth more than why it did not stop.
+        drop(coordinator.shutdown().await);
+        return Err(failed(error));
+    }
+    Ok(coordinator)
 }
 
 fn supervision(config: &config::Node) -> task::Config {
@@ -241,6 +248,7 @@ async fn serve_admin(
         .add_service(service::pipeline_service(coordinator.clone(), Arc::new(Checker { cluster })))
         .add_service(service::assignment_service(coordinator.clone()))
         .add_service(service::checkpoint_service(coordinator.clone()))
+        .add_service(service::node_service(coordinator.clone()))
         .add_service(service::cluster_service(coordinator))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
             // A dropped handle stops the server as well.

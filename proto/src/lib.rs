@@ -5,7 +5,7 @@
 // Generated code does not follow the workspace's lint table.
 #![allow(clippy::all, clippy::pedantic, missing_debug_implementations, unreachable_pub)]
 
-/// Messages and services for operators: pipelines, assignments, checkpoints, cluster.
+/// Messages and services for operators: pipelines, assignments, checkpoints, nodes, cluster.
 pub mod admin {
     /// Version 1, `sluice.admin.v1`.
     pub mod v1 {
@@ -13,7 +13,7 @@ pub mod admin {
     }
 }
 
-/// Messages and services between nodes: Raft.
+/// What nodes say to each other.
 pub mod cluster {
     /// Version 1, `sluice.cluster.v1`.
     pub mod v1 {

@@ -1,75 +1,172 @@
-//! The leader's loop: gather, plan, propose. Runs on every voter and does something on the leader only.
+//! The leader's loop: gather, compute, act. Runs on every node and does something on the leader only.
 //!
-//! Woken by every applied command; what it proposes is applied and wakes it again, until the plan is empty.
+//! A turn comes with every applied command, and every tenth of a second for what changes with time alone. What it proposes is
+//! applied and wakes it again, until the plan is empty. What takes long, a change of the voters, runs beside it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+pub(crate) mod health;
+pub(crate) mod pace;
+mod rates;
+pub(crate) mod report;
+mod voters;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    coordinator::{ProposeError, now, propose},
-    machine::{Outcome, Refusal},
-    model::{NodeName, State},
-    plan::{Health, Inputs, Settings, plan},
-    raft::Group,
+    clock::now,
+    core::Core,
+    join,
+    machine::{Command, InitCluster, Outcome},
+    model::State,
+    plan::{Balance, Inputs, plan},
+    raft::WriteError,
 };
+use rates::Rates;
+use voters::Autopilot;
 
-/// How long to wait before planning again after a proposal that did not get through. Short against a human's patience, long
-/// against the cost of a proposal.
+/// A node's lease, a handover's deadline: nothing that time alone changes needs to be seen sooner.
+const TURN_EVERY: Duration = Duration::from_millis(100);
+/// Applied commands within this time make one turn.
+const REST: Duration = Duration::from_millis(10);
+/// A turn may take a fifth of the time: planning for very many shards must not starve the node.
+const REST_PER_TURN: u32 = 4;
+/// After a proposal that did not get through.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Commands of one plan that are proposed before planning again: each has at most a thousand shards, and is soon out of date.
+const COMMANDS_PER_TURN_MAX: usize = 32;
+/// Rates are measured over checkpoints, which come about once a second.
+const RATES_EVERY: Duration = Duration::from_secs(1);
+/// How long the leader before this one may take to say that it is still there. A killed one says nothing or refuses at once.
+const PREVIOUS_ANSWERS_WITHIN: Duration = Duration::from_millis(150);
 
-/// Runs until `stop` changes or its sender is gone.
-pub(crate) async fn run(group: Arc<Group>, propose_within: Duration, mut stop: watch::Receiver<bool>) {
-    let mut applied = group.applied();
+/// Runs until the node stops.
+pub(crate) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let mut applied = core.group.applied();
+    let mut leader = Turns::default();
     loop {
         applied.borrow_and_update();
+        let began = Instant::now();
         let turn = async {
-            match lead(&group, propose_within).await {
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "the plan did not get through, planning again");
-                    sleep(RETRY_AFTER).await;
-                    return Ok(());
-                }
+            if let Err(error) = leader.turn(&core).await {
+                tracing::warn!("the plan did not get through, planning again: {error}");
+                sleep(RETRY_AFTER).await;
             }
-            applied.changed().await
+            sleep((began.elapsed() * REST_PER_TURN).max(REST)).await;
+            tokio::select! {
+                changed = applied.changed() => changed.is_ok(),
+                () = sleep(TURN_EVERY) => true,
+            }
         };
         tokio::select! {
-            _ = stop.changed() => return,
-            turn = turn => if turn.is_err() { return },
+            goes_on = turn => if !goes_on { break },
+            _ = stop.wait_for(|is_stopping| *is_stopping) => break,
+        }
+    }
+    leader.autopilot.stop().await;
+}
+
+/// Tells attached nodes what concerns them, and answers their keep-alives, until the node stops.
+pub(crate) async fn tell(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let mut applied = core.group.applied();
+    loop {
+        applied.borrow_and_update();
+        let began = Instant::now();
+        core.stays.refresh();
+        core.stays.tell();
+        let turn = async {
+            sleep((began.elapsed() * REST_PER_TURN).max(REST)).await;
+            tokio::select! {
+                changed = applied.changed() => changed.is_ok(),
+                () = core.stays.asked() => true,
+                () = sleep(TURN_EVERY) => true,
+            }
+        };
+        tokio::select! {
+            goes_on = turn => if !goes_on { return },
+            _ = stop.wait_for(|is_stopping| *is_stopping) => return,
         }
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum LeadError {
-    #[error(transparent)]
-    Propose(#[from] ProposeError),
-    #[error(transparent)]
-    Refused(#[from] Refusal),
+/// What the loop remembers from one turn to the next.
+#[derive(Debug, Default)]
+struct Turns {
+    term: Option<u64>,
+    rates: Rates,
+    rated_at: Option<Instant>,
+    autopilot: Autopilot,
 }
 
-/// One turn: brings the assignments to what the plan says.
-async fn lead(group: &Group, propose_within: Duration) -> Result<(), LeadError> {
-    if !group.is_leading() {
-        return Ok(());
-    }
-    let commands = group.view(|state| {
-        let (nodes, rates, settings) = (everybody_is_well(state), BTreeMap::new(), Settings::default());
-        plan(state, &Inputs { now: now(), nodes: &nodes, rates: &rates, settings: &settings })
-    });
-    for command in commands {
-        match propose(group, command, propose_within).await? {
-            Outcome::Assigned { changed } => tracing::info!(shards = changed, "assigned"),
-            Outcome::Refused(refusal) => return Err(refusal.into()),
-            _ => {}
+impl Turns {
+    async fn turn(&mut self, core: &Arc<Core>) -> Result<(), WriteError> {
+        let term = core.stays.refresh();
+        if term != self.term {
+            (self.term, self.rates, self.rated_at) = (term, Rates::default(), None);
         }
+        // Without a quorum nothing can be changed, and another may lead already.
+        if core.group.lease_left().is_none() || join::check_disk(core).is_err() {
+            return Ok(());
+        }
+        init(core).await?;
+        ask_previous(core).await;
+        // Gather and compute.
+        let commands = core.group.view(|state| self.plan(core, state));
+        // Act.
+        for command in commands.into_iter().take(COMMANDS_PER_TURN_MAX) {
+            tracing::debug!(%command, "proposing");
+            match core.group.write(command).await? {
+                (Outcome::Refused(refusal), _) => {
+                    tracing::debug!(%refusal, "the plan is out of date, planning again");
+                    break;
+                }
+                (Outcome::Assigned { changed }, _) if changed > 0 => tracing::info!(shards = changed, "assigned"),
+                (Outcome::Moves { changed }, _) if changed > 0 => {
+                    tracing::info!(shards = changed, "moves started or called off")
+                }
+                _ => {}
+            }
+        }
+        self.autopilot.turn(core).await;
+        Ok(())
     }
-    Ok(())
+
+    fn plan(&mut self, core: &Core, state: &State) -> Vec<Command> {
+        let settings = &core.settings.plan;
+        let mut rates = BTreeMap::new();
+        if settings.balance == Balance::Rate {
+            if self.rated_at.is_none_or(|at| at.elapsed() >= RATES_EVERY) {
+                self.rates.observe(state);
+                self.rated_at = Some(Instant::now());
+            }
+            rates = self.rates.table(now());
+        }
+        let nodes = core.stays.health(state);
+        plan(state, &Inputs { now: now(), nodes: &nodes, rates: &rates, settings })
+    }
 }
 
-/// A group of one hears of nobody else.
-fn everybody_is_well(state: &State) -> BTreeMap<NodeName, Health> {
-    let well = Health { is_alive: true, stable_for: Duration::MAX };
-    state.members.keys().map(|name| (name.clone(), well)).collect()
+/// The cluster's first command.
+async fn init(core: &Core) -> Result<(), WriteError> {
+    let missing = core.group.view(|state| state.cluster_id.is_none());
+    let Some(cluster_id) = core.group.identity().cluster_id.filter(|_| missing) else { return Ok(()) };
+    let kind = InitCluster { cluster_id }.into();
+    core.group.write(Command { proposed_at: now(), kind }).await.map(drop)
+}
+
+/// A leader that handed over or was voted out is alive and will attach here; one that was lost is not, and its shards move at once.
+async fn ask_previous(core: &Core) {
+    let Some(previous) = core.stays.previous_leader() else { return };
+    let Some(address) = core.group.view(|state| state.members.get(&previous).map(|member| member.address.clone()))
+    else {
+        return;
+    };
+    match join::ask(core, &address, PREVIOUS_ANSWERS_WITHIN).await {
+        Some(said) if said.answer.name == previous => core.stays.previous_leader_is(true),
+        _ => core.stays.previous_leader_is(false),
+    }
 }

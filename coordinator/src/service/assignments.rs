@@ -2,13 +2,18 @@
 
 use futures::stream::BoxStream;
 use sluice_proto::admin::v1::{
-    ListAssignmentsRequest, ListAssignmentsResponse, WatchAssignmentsRequest, WatchAssignmentsResponse,
-    assignment_service_server::AssignmentService,
+    ListAssignmentsRequest, ListAssignmentsResponse, MoveShardRequest, MoveShardResponse, WatchAssignmentsRequest,
+    WatchAssignmentsResponse, assignment_service_server::AssignmentService,
 };
 use tonic::{Request, Response, Status};
 
-use super::{filter, watch};
-use crate::Coordinator;
+use super::{filter, name, node_name, status, watch};
+use crate::{
+    Coordinator,
+    machine::{Outcome, StartMoves},
+    model::ShardId,
+    wire::admin::assignment,
+};
 
 /// See the file's head.
 #[derive(Debug)]
@@ -25,11 +30,12 @@ impl AssignmentService for Assignments {
         request: Request<ListAssignmentsRequest>,
     ) -> Result<Response<ListAssignmentsResponse>, Status> {
         let wanted = request.into_inner().pipeline;
-        self.coordinator.view(|state| {
+        let listed = self.coordinator.read(|state, _| {
             let pipeline = filter(state, &wanted)?;
             let assignments = watch::list(state, pipeline.as_ref()).into_values().collect();
             Ok(Response::new(ListAssignmentsResponse { assignments }))
-        })
+        });
+        listed.await?
     }
 
     async fn watch_assignments(
@@ -37,7 +43,20 @@ impl AssignmentService for Assignments {
         request: Request<WatchAssignmentsRequest>,
     ) -> Result<Response<Self::WatchAssignmentsStream>, Status> {
         let wanted = request.into_inner().pipeline;
-        let pipeline = self.coordinator.view(|state| filter(state, &wanted))?;
+        let pipeline = self.coordinator.read(|state, _| filter(state, &wanted)).await??;
         Ok(Response::new(Box::pin(watch::changes(&self.coordinator, pipeline))))
+    }
+
+    async fn move_shard(&self, request: Request<MoveShardRequest>) -> Result<Response<MoveShardResponse>, Status> {
+        let MoveShardRequest { pipeline, index, node } = request.into_inner();
+        let (shard, node) = (ShardId::new(&name(&pipeline)?, index), node_name(&node)?);
+        let moves = StartMoves { moves: vec![(shard.clone(), node)] };
+        match self.coordinator.propose(moves).await? {
+            Outcome::Moves { .. } => {}
+            other => return Err(status::unexpected(other)),
+        }
+        let assignment =
+            self.coordinator.read(|state, _| state.shards.get(&shard).map(|now| assignment(state, &shard, now)));
+        Ok(Response::new(MoveShardResponse { assignment: assignment.await? }))
     }
 }

@@ -21,12 +21,13 @@ impl CheckpointService for Checkpoints {
         request: Request<ListCheckpointsRequest>,
     ) -> Result<Response<ListCheckpointsResponse>, Status> {
         let wanted = request.into_inner().pipeline;
-        self.coordinator.view(|state| {
+        let listed = self.coordinator.read(|state, _| {
             let (pipeline, now) = (filter(state, &wanted)?, now());
             let of =
                 state.checkpoints.iter().filter(|(id, _)| pipeline.as_ref().is_none_or(|name| id.pipeline == *name));
             let checkpoints = of.map(|(id, stored)| checkpoint(id, stored, now)).collect();
             Ok(Response::new(ListCheckpointsResponse { checkpoints }))
-        })
+        });
+        listed.await?
     }
 }

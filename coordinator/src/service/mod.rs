@@ -3,6 +3,7 @@
 mod assignments;
 mod checkpoints;
 mod cluster;
+mod nodes;
 mod pipelines;
 mod status;
 mod watch;
@@ -11,18 +12,20 @@ use std::sync::Arc;
 
 use sluice_proto::admin::v1::{
     assignment_service_server::AssignmentServiceServer, checkpoint_service_server::CheckpointServiceServer,
-    cluster_service_server::ClusterServiceServer, pipeline_service_server::PipelineServiceServer,
+    cluster_service_server::ClusterServiceServer, node_service_server::NodeServiceServer,
+    pipeline_service_server::PipelineServiceServer,
 };
 use tonic::Status;
 
 pub use assignments::Assignments;
 pub use checkpoints::Checkpoints;
 pub use cluster::Cluster;
+pub use nodes::Nodes;
 pub use pipelines::Pipelines;
 
 use crate::{
     Coordinator,
-    model::{InvalidName, PipelineName, PipelineSpec, State},
+    model::{InvalidName, NodeName, PipelineName, PipelineSpec, State},
 };
 
 /// Checks a manifest, which the coordinator itself does not understand.
@@ -39,7 +42,7 @@ pub fn pipeline_service(
     PipelineServiceServer::new(Pipelines { coordinator, manifests })
 }
 
-/// Assignments: list, watch.
+/// Assignments: list, watch, move.
 pub fn assignment_service(coordinator: Coordinator) -> AssignmentServiceServer<Assignments> {
     AssignmentServiceServer::new(Assignments { coordinator })
 }
@@ -49,12 +52,21 @@ pub fn checkpoint_service(coordinator: Coordinator) -> CheckpointServiceServer<C
     CheckpointServiceServer::new(Checkpoints { coordinator })
 }
 
+/// Nodes: list, drain, fill, remove.
+pub fn node_service(coordinator: Coordinator) -> NodeServiceServer<Nodes> {
+    NodeServiceServer::new(Nodes { coordinator })
+}
+
 /// The cluster as a whole.
 pub fn cluster_service(coordinator: Coordinator) -> ClusterServiceServer<Cluster> {
     ClusterServiceServer::new(Cluster { coordinator })
 }
 
 fn name(name: &str) -> Result<PipelineName, Status> {
+    name.parse().map_err(|error: InvalidName| status::invalid(error.to_string()))
+}
+
+fn node_name(name: &str) -> Result<NodeName, Status> {
     name.parse().map_err(|error: InvalidName| status::invalid(error.to_string()))
 }
 

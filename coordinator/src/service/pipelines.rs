@@ -35,9 +35,10 @@ impl Pipelines {
     }
 
     /// What a command would come to, on a copy of the state.
-    fn rehearse(&self, kind: impl Into<Kind>) -> Result<(Pipeline, bool), Status> {
-        let mut state = self.coordinator.view(Clone::clone);
-        status::pipeline(machine::apply(&mut state, Command { proposed_at: now(), kind: kind.into() }))
+    async fn rehearse(&self, kind: impl Into<Kind>) -> Result<(Pipeline, bool), Status> {
+        let kind = kind.into();
+        let mut state = self.coordinator.read(|state, _| state.clone()).await?;
+        status::pipeline(machine::apply(&mut state, Command { proposed_at: now(), kind }))
     }
 }
 
@@ -56,7 +57,7 @@ impl PipelineService for Pipelines {
         }
         let spec = self.manifests.check(&manifest).map_err(status::invalid)?;
         let apply = ApplyPipeline { spec };
-        let (pipeline, changed) = if dry_run { self.rehearse(apply)? } else { self.change(apply).await? };
+        let (pipeline, changed) = if dry_run { self.rehearse(apply).await? } else { self.change(apply).await? };
         Ok(Response::new(ApplyPipelineResponse { pipeline: Some((&pipeline).into()), changed }))
     }
 
@@ -65,7 +66,7 @@ impl PipelineService for Pipelines {
         request: Request<GetPipelineRequest>,
     ) -> Result<Response<GetPipelineResponse>, Status> {
         let name = name(&request.into_inner().name)?;
-        let pipeline = self.coordinator.view(|state| state.pipelines.get(&name).map(Into::into));
+        let pipeline = self.coordinator.read(|state, _| state.pipelines.get(&name).map(Into::into)).await?;
         let pipeline = Some(pipeline.ok_or_else(|| status::no_pipeline(&name))?);
         Ok(Response::new(GetPipelineResponse { pipeline }))
     }
@@ -74,7 +75,7 @@ impl PipelineService for Pipelines {
         &self,
         _: Request<ListPipelinesRequest>,
     ) -> Result<Response<ListPipelinesResponse>, Status> {
-        let pipelines = self.coordinator.view(|state| state.pipelines.values().map(Into::into).collect());
+        let pipelines = self.coordinator.read(|state, _| state.pipelines.values().map(Into::into).collect()).await?;
         Ok(Response::new(ListPipelinesResponse { pipelines }))
     }
 

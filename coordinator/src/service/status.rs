@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::{
     ProposeError,
     machine::{Outcome, Refusal, RefusalKind},
-    model::{Pipeline, PipelineName},
+    model::{NodeName, Pipeline, PipelineName},
 };
 
 pub(super) fn invalid(message: impl Into<String>) -> Status {
@@ -14,6 +14,10 @@ pub(super) fn invalid(message: impl Into<String>) -> Status {
 
 pub(super) fn no_pipeline(name: &PipelineName) -> Status {
     Status::not_found(format!("there is no pipeline {name}"))
+}
+
+pub(super) fn no_node(name: &NodeName) -> Status {
+    Status::not_found(format!("there is no node {name}"))
 }
 
 pub(super) fn stopping() -> Status {
@@ -43,7 +47,14 @@ impl From<Refusal> for Status {
 pub(super) fn pipeline(outcome: Outcome) -> Result<(Pipeline, bool), Status> {
     match outcome {
         Outcome::Pipeline { pipeline, changed } => Ok((*pipeline, changed)),
-        Outcome::Refused(refusal) => Err(refusal.into()),
-        other => Err(Status::internal(format!("a defect of sluice: unexpected outcome {other:?}"))),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// An outcome that is none of those that were wanted: a refusal, or a defect.
+pub(super) fn unexpected(outcome: Outcome) -> Status {
+    match outcome {
+        Outcome::Refused(refusal) => refusal.into(),
+        other => Status::internal(format!("a defect of sluice: unexpected outcome {other:?}")),
     }
 }

@@ -3,11 +3,11 @@
 //! Pulled by its reader: a message is made when the connection has room for it, from the state as it then is. So a watch holds
 //! one list and no queue; a reader that falls behind gets the sum of what it missed, and can neither fill memory nor be cut off.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{Stream, stream};
 use sluice_proto::admin::v1::{Assignment, WatchAssignmentsResponse};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tonic::Status;
 
 use super::status;
@@ -16,6 +16,9 @@ use crate::{
     model::{PipelineName, ShardId, State},
     wire::admin::assignment,
 };
+
+/// How often a node that has no copy of the state asks the leader for it.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// The assignments as they are, of one pipeline or of all.
 pub(super) fn list(state: &State, pipeline: Option<&PipelineName>) -> BTreeMap<ShardId, Assignment> {
@@ -33,8 +36,8 @@ pub(super) fn changes(
     stream::unfold(Some(watch), |watch| async {
         let mut watch = watch?;
         match watch.next().await {
-            Some(change) => Some((Ok(change), Some(watch))),
-            None => Some((Err(status::stopping()), None)),
+            Ok(change) => Some((Ok(change), Some(watch))),
+            Err(status) => Some((Err(status), None)),
         }
     })
 }
@@ -49,23 +52,32 @@ struct Watch {
 }
 
 impl Watch {
-    /// The next message; None when the coordinator stops.
-    async fn next(&mut self) -> Option<WatchAssignmentsResponse> {
+    /// The next message; an error when the coordinator stops.
+    async fn next(&mut self) -> Result<WatchAssignmentsResponse, Status> {
         loop {
             if *self.stopping.borrow() {
-                return None;
+                return Err(status::stopping());
             }
             self.applied.borrow_and_update();
-            let (list, applied_index) = self.coordinator.view_at(|state, at| (list(state, self.pipeline.as_ref()), at));
-            let is_first = self.sent.is_none();
-            let (changed, removed) = difference(self.sent.as_ref(), &list);
-            self.sent = Some(list);
-            if is_first || !changed.is_empty() || !removed.is_empty() {
-                return Some(WatchAssignmentsResponse { changed, removed, applied_index });
+            let read = self.coordinator.read(|state, at| (list(state, self.pipeline.as_ref()), at)).await;
+            match read {
+                Ok((list, applied_index)) => {
+                    let is_first = self.sent.is_none();
+                    let (changed, removed) = difference(self.sent.as_ref(), &list);
+                    self.sent = Some(list);
+                    if is_first || !changed.is_empty() || !removed.is_empty() {
+                        return Ok(WatchAssignmentsResponse { changed, removed, applied_index });
+                    }
+                }
+                // A reader that has the list is better off waiting with it until somebody leads again.
+                Err(error) if self.sent.is_none() || !error.is_retryable() => return Err(error.into()),
+                Err(_) => {}
             }
+            let has_replica = self.coordinator.core().has_replica();
             tokio::select! {
-                applied = self.applied.changed() => applied.ok()?,
-                _ = self.stopping.changed() => return None,
+                applied = self.applied.changed() => applied.map_err(|_| status::stopping())?,
+                _ = self.stopping.changed() => return Err(status::stopping()),
+                () = sleep(ASK_EVERY), if !has_replica => {}
             }
         }
     }

@@ -3,6 +3,8 @@
 pub(crate) mod admin;
 mod checkpoint;
 mod command;
+pub(crate) mod node;
+mod outcome;
 mod pipeline;
 mod shard;
 mod state;

@@ -42,7 +42,7 @@ impl TryFrom<pb::State> for State {
     }
 }
 
-fn member_to_pb((name, member): (&NodeName, &Member)) -> pb::Member {
+pub(super) fn member_to_pb((name, member): (&NodeName, &Member)) -> pb::Member {
     pb::Member {
         name: name.to_string(),
         raft_id: member.raft_id.0,
@@ -54,7 +54,7 @@ fn member_to_pb((name, member): (&NodeName, &Member)) -> pb::Member {
     }
 }
 
-fn member_from_pb(member: pb::Member) -> Result<(NodeName, Member), DecodeError> {
+pub(super) fn member_from_pb(member: pb::Member) -> Result<(NodeName, Member), DecodeError> {
     let checked = Member {
         raft_id: RaftId(member.raft_id),
         generation: Generation(member.generation),

@@ -50,6 +50,7 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) async fn start(dir: &Path) -> Self {
         let coordinator = Coordinator::start(Config::new(dir, "n1".parse().unwrap())).await.unwrap();
+        coordinator.attached().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -163,7 +163,9 @@ impl Service {
         &mut self,
         checkpoints: Vec<(ShardId, Checkpoint)>,
     ) -> Result<BTreeMap<ShardId, String>, ProposeError> {
-        let command = RecordCheckpoints { node: self.coordinator.me().clone(), checkpoints: checkpoints.clone() };
+        let me = self.coordinator.me();
+        let node = me.ok_or_else(|| ProposeError::Unavailable("this node is not attached yet".to_owned()))?;
+        let command = RecordCheckpoints { node, checkpoints: checkpoints.clone() };
         let refused: BTreeMap<_, _> = match self.coordinator.propose(command).await? {
             Outcome::Recorded { refused } => {
                 refused.into_iter().map(|refused| (refused.shard.clone(), refused.to_string())).collect()

@@ -122,7 +122,7 @@ impl Supervisor {
     }
 
     fn reconcile(&mut self) {
-        let me = self.coordinator.me().clone();
+        let Some(me) = self.coordinator.me() else { return };
         let desired = self.coordinator.view(|state| desired::desired(state, &me));
         let now = Instant::now();
         let known: Vec<_> = desired.keys().chain(self.running.keys()).cloned().collect();
@@ -245,8 +245,8 @@ impl Supervisor {
     }
 
     fn still_mine(&self, shard: &ShardId) -> bool {
-        let me = self.coordinator.me().clone();
-        self.coordinator.view(|state| desired::desired(state, &me).contains_key(shard))
+        let me = self.coordinator.me();
+        me.is_some_and(|me| self.coordinator.view(|state| desired::desired(state, &me).contains_key(shard)))
     }
 
     fn say(&mut self, word: Word) {

@@ -1,0 +1,139 @@
+//! A node's lease: its time-limited right to start tasks.
+//!
+//! Counted from when the answered keep-alive was *sent*, so that it ends here before the leader thinks it has. Nothing that makes
+//! delivery safe depends on it: it keeps two nodes from kicking each other off a session.
+
+use std::time::{Duration, Instant};
+
+use tokio::{sync::watch, time::sleep_until};
+
+/// A handle to the node's lease. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    told: watch::Receiver<Told>,
+}
+
+/// What the last answer said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    until: Option<Instant>,
+    /// When the last answered keep-alive was sent.
+    confirmed: Option<Instant>,
+}
+
+/// The end that takes answers in.
+#[derive(Debug)]
+pub(super) struct Held {
+    told: watch::Sender<Told>,
+}
+
+impl Held {
+    pub(super) fn new() -> Self {
+        Self { told: watch::Sender::new(Told::default()) }
+    }
+
+    pub(super) fn handle(&self) -> Lease {
+        Lease { told: self.told.subscribe() }
+    }
+
+    /// The keep-alive that was sent at `sent_at` is answered with a lease of `length`.
+    pub(super) fn answered(&self, sent_at: Instant, length: Duration) {
+        self.told.send_modify(|told| {
+            // A shorter lease than the one before stands: a leader about to lose its own says so.
+            told.until = Some(sent_at + length);
+            told.confirmed = Some(sent_at);
+        });
+    }
+
+    /// The node is no member any more.
+    pub(super) fn end(&self) {
+        self.told.send_modify(|told| told.until = None);
+    }
+}
+
+impl Lease {
+    /// Whether a task may be started, or a connection made, at this moment.
+    pub fn is_valid(&self) -> bool {
+        self.told.borrow().is_valid(Instant::now())
+    }
+
+    /// Until when it is valid, if nothing more is heard; None: never told, or over for good.
+    pub fn until(&self) -> Option<Instant> {
+        self.told.borrow().until
+    }
+
+    /// Waits until it is valid.
+    pub async fn valid(&self) {
+        self.wait_for(|told| told.is_valid(Instant::now())).await;
+    }
+
+    /// Waits until a keep-alive that was sent at `moment` or later has been answered: the node then has every change that was
+    /// decided before `moment`.
+    pub async fn confirmed_since(&self, moment: Instant) {
+        self.wait_for(|told| told.confirmed.is_some_and(|sent| sent >= moment)).await;
+    }
+
+    /// Waits until it is valid no more.
+    pub async fn lapsed(&self) {
+        let mut told = self.told.clone();
+        loop {
+            let now = *told.borrow_and_update();
+            let Some(until) = now.until.filter(|_| now.is_valid(Instant::now())) else { return };
+            tokio::select! {
+                () = sleep_until(until.into()) => {}
+                changed = told.changed() => if changed.is_err() { sleep_until(until.into()).await },
+            }
+        }
+    }
+
+    async fn wait_for(&self, is_so: impl Fn(&Told) -> bool) {
+        let mut told = self.told.clone();
+        if told.wait_for(|told| is_so(told)).await.is_err() {
+            // The coordinator has stopped: nothing will be answered any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Told {
+    fn is_valid(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn a_lease_counts_from_the_sending() {
+        let held = Held::new();
+        let lease = held.handle();
+        assert!(!lease.is_valid());
+        held.answered(Instant::now() - Duration::from_secs(2), Duration::from_secs(2));
+        assert!(!lease.is_valid());
+        held.answered(Instant::now(), SHORT);
+        assert!(lease.is_valid());
+        lease.valid().await;
+        lease.lapsed().await;
+        assert!(!lease.is_valid());
+        assert!(timeout(SHORT, lease.valid()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn only_a_later_keep_alive_confirms() {
+        let held = Held::new();
+        let lease = held.handle();
+        held.answered(Instant::now(), SHORT);
+        let moment = Instant::now();
+        assert!(timeout(SHORT, lease.confirmed_since(moment)).await.is_err());
+        held.answered(Instant::now(), SHORT);
+        lease.confirmed_since(moment).await;
+        held.end();
+        assert!(!lease.is_valid());
+    }
+}

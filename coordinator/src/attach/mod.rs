@@ -1,0 +1,76 @@
+//! How a node is attached to the leader: keep-alives up; its lease and its part of the state down.
+//!
+//! Every node attaches, the leader's own too, so that one path carries all. `stays` is the leader's side, `link` and `client` the
+//! node's; `admission`, `part` and `round` decide and know no network.
+
+pub(crate) mod admission;
+mod client;
+mod lease;
+mod link;
+pub(crate) mod part;
+mod round;
+mod service;
+pub(crate) mod stays;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+pub use admission::Rejection;
+pub(crate) use client::run;
+pub use lease::Lease;
+pub(crate) use service::Service;
+
+use crate::model::{NodeName, Owner, State};
+
+/// The leader that this node is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) name: NodeName,
+    /// None: it is this node.
+    pub(crate) address: Option<String>,
+}
+
+/// What this node has been told as an attached one. Others watch; [`client::run`] alone writes.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    owner: watch::Sender<Option<Result<Owner, Rejection>>>,
+    part: watch::Sender<Arc<State>>,
+    held: lease::Held,
+    leader: watch::Sender<Option<Leader>>,
+    checkpoint_interval: watch::Sender<Duration>,
+}
+
+impl Attachment {
+    pub(crate) fn new() -> Self {
+        Self {
+            owner: watch::Sender::new(None),
+            part: watch::Sender::default(),
+            held: lease::Held::new(),
+            leader: watch::Sender::new(None),
+            checkpoint_interval: watch::Sender::new(Duration::ZERO),
+        }
+    }
+
+    /// This node in its generation, or why it cannot be part of the cluster; None before there was an answer.
+    pub(crate) fn owner(&self) -> watch::Receiver<Option<Result<Owner, Rejection>>> {
+        self.owner.subscribe()
+    }
+
+    pub(crate) fn part(&self) -> watch::Receiver<Arc<State>> {
+        self.part.subscribe()
+    }
+
+    pub(crate) fn lease(&self) -> Lease {
+        self.held.handle()
+    }
+
+    /// Where this node is attached; None: nowhere just now.
+    pub(crate) fn leader(&self) -> Option<Leader> {
+        self.leader.borrow().clone()
+    }
+
+    pub(crate) fn checkpoint_interval(&self) -> Duration {
+        *self.checkpoint_interval.borrow()
+    }
+}

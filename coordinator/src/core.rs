@@ -1,0 +1,100 @@
+//! What the parts of one node's coordinator share.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use crate::{
+    Config,
+    attach::{Attachment, stays::Stays},
+    leader::report::Report,
+    model::NodeName,
+    plan,
+    raft::Group,
+    transport::Transport,
+};
+
+/// Shared by the services, the leader's loop, and what keeps this node attached.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) group: Arc<Group>,
+    /// Who is attached here, while this node leads.
+    pub(crate) stays: Arc<Stays>,
+    /// Where this node is attached.
+    pub(crate) attachment: Attachment,
+    pub(crate) transport: Transport,
+    pub(crate) settings: Settings,
+    /// What this node waits for before it is in a cluster; empty: it is.
+    pub(crate) joining: watch::Sender<String>,
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+/// As in [`Config`].
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) node: NodeName,
+    pub(crate) address: String,
+    pub(crate) admin_address: String,
+    pub(crate) seeds: Vec<String>,
+    pub(crate) bootstrap_expect: usize,
+    pub(crate) may_found: bool,
+    pub(crate) voters_max: usize,
+    pub(crate) lease: Duration,
+    pub(crate) keep_alive: Duration,
+    pub(crate) propose_within: Duration,
+    pub(crate) plan: plan::Settings,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, group: Arc<Group>) -> Self {
+        let stays = Stays::new(Arc::clone(&group), config.node.clone(), config.lease);
+        let settings = Settings {
+            node: config.node,
+            address: config.address,
+            admin_address: config.admin_address,
+            seeds: config.seeds,
+            bootstrap_expect: config.bootstrap_expect,
+            may_found: config.may_found,
+            voters_max: config.voters_max,
+            lease: config.lease,
+            keep_alive: config.keep_alive,
+            propose_within: config.propose_within,
+            plan: config.plan,
+        };
+        Self {
+            group,
+            stays,
+            attachment: Attachment::new(),
+            transport: config.transport,
+            settings,
+            joining: watch::Sender::default(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// Where the leader is to be reached, as far as this node knows.
+    pub(crate) fn leader_address(&self) -> Option<String> {
+        let attached =
+            self.attachment.leader().map(|leader| leader.address.unwrap_or_else(|| self.settings.address.clone()));
+        attached.or_else(|| self.group.roles().leader_address).filter(|address| !address.is_empty())
+    }
+
+    /// Who leads, as far as this node knows.
+    pub(crate) fn leader_name(&self) -> Option<NodeName> {
+        self.attachment.leader().map(|leader| leader.name).or_else(|| self.group.roles().leader_name)
+    }
+
+    /// Whether this node has a copy of the state of its own.
+    pub(crate) fn has_replica(&self) -> bool {
+        let (roles, me) = (self.group.roles(), self.group.identity().raft_id);
+        (roles.voters.contains(&me) || roles.learners.contains(&me))
+            && self.group.view(|state| state.cluster_id.is_some())
+    }
+
+    /// What only the leader knows; None: this node does not lead.
+    pub(crate) fn own_report(&self) -> Option<Report> {
+        self.group.lease_left()?;
+        let (roles, me) = (self.group.roles(), self.group.identity().raft_id);
+        self.group.view(|state| Some(Report::new(state, &roles, me, &self.stays)))
+    }
+}

@@ -1,0 +1,202 @@
+//! How a node becomes part of a cluster: it asks its seeds, again and again, and joins the cluster they are in, or founds one.
+//!
+//! What it decides on is in `decide`. A disk that has a cluster's id is past all this.
+
+mod decide;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::future::join_all;
+use sluice_proto::cluster::v1::{ProbeRequest, ProbeResponse, node_service_client::NodeServiceClient};
+use tokio::{
+    net::lookup_host,
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep, timeout},
+};
+use tonic::Request;
+
+pub(crate) use decide::Answer;
+use decide::{Decision, Me, decide};
+
+use crate::{
+    attach::Rejection,
+    core::Core,
+    model::{ClusterId, RaftId},
+    raft::JoinError,
+};
+
+/// A node that is up answers in milliseconds; one that does not is silent for this round.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Between two rounds: a node that starts is found within half a second.
+const ROUND_EVERY: Duration = Duration::from_millis(400);
+/// How often is told what is being waited for.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// What a node said when it was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    /// Where it was asked.
+    pub(crate) address: String,
+    pub(crate) answer: Answer,
+    /// Where it believes the leader to be.
+    pub(crate) leader_address: Option<String>,
+}
+
+/// An operator wants a cluster founded here and now; the answer says which, or why not.
+pub(crate) type Forced = oneshot::Sender<Result<ClusterId, String>>;
+
+/// Runs until this node's disk has a cluster's id, which it returns. None: the node is stopping.
+pub(crate) async fn run(
+    core: &Core,
+    forced: &mut mpsc::Receiver<Forced>,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<ClusterId> {
+    let mut told_at = None;
+    let mut by_force = None;
+    loop {
+        if let Some(cluster) = core.group.identity().cluster_id {
+            core.joining.send_replace(String::new());
+            answer(by_force.take(), Err(format!("this node is in cluster {cluster}")));
+            return Some(cluster);
+        }
+        let round = round(core, by_force.is_some());
+        let done = tokio::select! {
+            done = round => done,
+            _ = stop.wait_for(|is_stopping| *is_stopping) => return None,
+        };
+        match done {
+            Ok(cluster) => {
+                core.joining.send_replace(String::new());
+                answer(by_force.take(), Ok(cluster.clone()));
+                return Some(cluster);
+            }
+            Err(why) => {
+                answer(by_force.take(), Err(why.clone()));
+                if told_at.is_none_or(|at: Instant| at.elapsed() >= TELL_EVERY) {
+                    tracing::info!("waiting to be part of a cluster: {why}");
+                    told_at = Some(Instant::now());
+                }
+                core.joining.send_replace(why);
+            }
+        }
+        tokio::select! {
+            () = sleep(ROUND_EVERY) => {}
+            Some(forced) = forced.recv() => by_force = Some(forced),
+            _ = stop.wait_for(|is_stopping| *is_stopping) => return None,
+        }
+    }
+}
+
+fn answer(forced: Option<Forced>, answer: Result<ClusterId, String>) {
+    if let Some(forced) = forced {
+        // Whoever asked may have lost patience.
+        drop(forced.send(answer));
+    }
+}
+
+/// Asks everybody, decides, and does it. Err: what to wait for.
+async fn round(core: &Core, is_forced: bool) -> Result<ClusterId, String> {
+    let (answers, silent) = ask_all(core, &addresses(core).await, ANSWER_WITHIN).await;
+    let settings = &core.settings;
+    let me = Me {
+        name: settings.node.clone(),
+        raft_id: core.group.identity().raft_id,
+        may_found: settings.may_found,
+        expect: settings.bootstrap_expect,
+        is_forced,
+    };
+    let answers: Vec<_> = answers.into_iter().map(|said| said.answer).collect();
+    let text = |error: JoinError| error.to_string();
+    match decide(&me, &answers, &silent) {
+        Decision::Join(cluster) => {
+            core.group.adopt(cluster.clone()).await.map_err(text)?;
+            tracing::info!(%cluster, "joining a cluster");
+            Ok(cluster)
+        }
+        Decision::Found if core.group.is_pristine() => {
+            let cluster = draw();
+            core.group.found(cluster.clone()).await.map_err(text)?;
+            Ok(cluster)
+        }
+        Decision::Found => Err("this disk was in use before and may not found a cluster".to_owned()),
+        Decision::Wait(why) => Err(why),
+    }
+}
+
+fn draw() -> ClusterId {
+    match format!("{:032x}", rand::random::<u128>()).parse() {
+        Ok(cluster) => cluster,
+        Err(error) => unreachable!("32 hexadecimal digits are a name: {error}"),
+    }
+}
+
+/// Asks everybody at once. Second, who gave no answer.
+pub(crate) async fn ask_all(core: &Core, addresses: &[String], within: Duration) -> (Vec<Said>, Vec<String>) {
+    let said = join_all(addresses.iter().map(|address| ask(core, address, within))).await;
+    let me = core.group.identity().raft_id;
+    let silent = addresses.iter().zip(&said).filter(|(_, said)| said.is_none()).map(|(address, _)| address.clone());
+    let silent = silent.collect();
+    (said.into_iter().flatten().filter(|said| said.answer.raft_id != me).collect(), silent)
+}
+
+/// Asks who is there.
+pub(crate) async fn ask(core: &Core, address: &str, within: Duration) -> Option<Said> {
+    let mut client = NodeServiceClient::new(core.transport.channel(address).ok()?);
+    let request = Request::new(ProbeRequest { name: core.settings.node.to_string() });
+    let ProbeResponse { cluster_id, raft_id, name, is_pristine, leader_address, may_found } =
+        timeout(within, client.probe(request)).await.ok()?.ok()?.into_inner();
+    let cluster_id = if cluster_id.is_empty() { None } else { Some(cluster_id.parse().ok()?) };
+    let name = name.parse().ok()?;
+    let answer = Answer { name, raft_id: RaftId(raft_id), cluster_id, is_pristine, may_found };
+    let leader_address = Some(leader_address).filter(|address| !address.is_empty());
+    Some(Said { address: address.to_owned(), answer, leader_address })
+}
+
+/// Where other nodes may be: the seeds, as they resolve now, and every address that this disk knows.
+pub(crate) async fn addresses(core: &Core) -> Vec<String> {
+    let resolved = join_all(core.settings.seeds.iter().map(|seed| resolve(seed))).await;
+    let mut all: BTreeSet<String> = resolved.into_iter().flatten().collect();
+    core.group.view(|state| all.extend(state.members.values().map(|member| member.address.clone())));
+    all.extend(core.group.roles().nodes.into_values().map(|node| node.address));
+    all.extend(core.attachment.part().borrow().members.values().map(|member| member.address.clone()));
+    all.retain(|address| !address.is_empty() && *address != core.settings.address);
+    all.into_iter().collect()
+}
+
+/// A name that stands for one address stays a name, so that a certificate can be checked against it; one for several, as a
+/// headless service's, becomes those.
+async fn resolve(seed: &str) -> Vec<String> {
+    match timeout(ANSWER_WITHIN, lookup_host(seed)).await {
+        Ok(Ok(found)) => {
+            let found: BTreeSet<_> = found.collect();
+            if found.len() > 1 { found.iter().map(ToString::to_string).collect() } else { vec![seed.to_owned()] }
+        }
+        // Said to be silent, by its name.
+        _ => vec![seed.to_owned()],
+    }
+}
+
+/// That this node's disk is of the same cluster in both of its parts.
+pub(crate) fn check_disk(core: &Core) -> Result<(), Rejection> {
+    let disk = core.group.identity().cluster_id;
+    let state = core.group.view(|state| state.cluster_id.clone());
+    match (disk, state) {
+        (Some(disk), Some(state)) if disk != state => Err(Rejection::TwoClusters { disk, state }),
+        _ => Ok(()),
+    }
+}
+
+/// Starts the task's ends: requests to found a cluster wait one at a time.
+pub(crate) fn channel() -> (mpsc::Sender<Forced>, mpsc::Receiver<Forced>) {
+    mpsc::channel(1)
+}
+
+/// Whoever asks for a cluster once there is one is told so. Ends when nobody can ask any more.
+pub(crate) async fn refuse_rest(core: &Core, forced: &mut mpsc::Receiver<Forced>) {
+    while let Some(asked) = forced.recv().await {
+        let cluster = core.group.identity().cluster_id;
+        let why = cluster.map_or("this node is stopping".to_owned(), |id| format!("this node is in cluster {id}"));
+        answer(Some(asked), Err(why));
+    }
+    std::future::pending::<()>().await;
+}
