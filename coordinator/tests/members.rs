@@ -92,7 +92,7 @@ async fn who_leaves_hands_over_and_comes_back() {
         nodes[number].stop().await;
         let name = nodes[number].name.clone();
         eventually("another leads, and all shards have left", || {
-            leader(&nodes).is_some_and(|leader| leader.loads().get(name.as_str()).is_none())
+            leader(&nodes).is_some_and(|leader| !leader.loads().contains_key(name.as_str()))
         })
         .await;
         let state = leader(&nodes).unwrap().coordinator().view(|state| state.members[&name].state);

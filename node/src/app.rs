@@ -1,43 +1,46 @@
 //! A node as a whole: what starts in which order, and, in the other order, what stops.
 //!
-//! Start: coordinator, checkpoints, lanes, pipelines from files, listeners. A node that cannot do one of these starts nothing after it.
-//! Stop ([`Node::stop`]): not ready any more; every task delivers what it has in flight, acknowledges it and disconnects; last
-//! checkpoints; listeners; coordinator.
+//! Start: certificates and tokens, listeners, coordinator, metrics and admin; then, as soon as the node is attached to a leader,
+//! checkpoints, pipelines from files, lanes. Until then `/readyz` says what is waited for.
+//! Stop ([`Node::stop`]): not ready any more; the shards are handed over to other nodes; every task that is left delivers what it has in
+//! flight, acknowledges it and disconnects; last checkpoints; leadership goes to another; listeners; coordinator.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sluice_coordinator::{
-    Config as CoordinatorConfig, Coordinator, ProposeError, StartError,
+    Config as CoordinatorConfig, Coordinator, ProposeError, StartError, Timings, Transport, TransportError,
     machine::{ApplyPipeline, Outcome},
-    model::PipelineSpec,
-    service::{self, CheckManifest},
+    plan,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-    task::JoinHandle,
-    time::timeout,
-};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
 
 use crate::{
-    config::{self, ClusterName, ConfigErrors, Manifest},
+    admin::Admin,
+    config::{self, Balance, ClusterName, ConfigErrors, Credentials, Manifest},
     pipeline::checkpoint::Checkpointer,
     registry::Registry,
     task::{self, Supervisor},
     telemetry::http,
 };
 
-/// How long answers under way may take when the node stops: a client that reads no more must not hold it.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+/// Pause before a pipeline from a file that nobody took is proposed again.
+const APPLY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Why a node did not start.
+/// What a hand-over may take beyond the delivery of what is in flight: the decision, the word back, and some.
+const HANDOVER_MARGIN: Duration = Duration::from_secs(5);
+
+/// Why a node did not start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Pipelines in files are wrong.
+    /// Pipelines in files, certificates or tokens are wrong.
     #[error("{0}")]
     Config(#[from] ConfigErrors),
+    /// Certificates of the cluster do not fit together.
+    #[error("cluster_tls: {0}")]
+    Transport(#[from] TransportError),
+    /// Those of the admin listener.
+    #[error("admin_tls: certificate and key cannot be used: {0}")]
+    AdminTls(#[source] tonic::transport::Error),
     /// An address is taken or not ours.
     #[error("{key}: cannot listen on {address}: {source}; give another address, or stop who has it")]
     Listen {
@@ -56,6 +59,9 @@ pub enum Error {
         /// Why.
         source: Box<StartError>,
     },
+    /// The coordinator has stopped by itself.
+    #[error("the node cannot go on: {0}")]
+    Failed(String),
     /// The system gives no threads or descriptors.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -69,24 +75,42 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the configuration must be changed before another start makes sense.
+    pub fn is_config(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Transport(_) | Self::AdminTls(_) | Self::Pipeline { .. })
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
     coordinator: Coordinator,
     registry: Arc<Registry>,
-    admin: SocketAddr,
+    admin: Admin,
     http: http::Handle,
-    is_stopping: watch::Sender<bool>,
-    supervisor: JoinHandle<bool>,
-    checkpoints: JoinHandle<()>,
-    stop_admin: oneshot::Sender<()>,
-    admin_server: JoinHandle<Result<(), tonic::transport::Error>>,
+    stage: watch::Sender<Stage>,
+    drain_deadline: Duration,
+    stop_work: watch::Sender<bool>,
+    /// None: it has ended by itself.
+    work: Option<JoinHandle<Result<bool, Error>>>,
+}
+
+/// How far a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Joining,
+    Applying,
+    Up,
+    Stopping,
 }
 
 impl Node {
     /// Starts a node. `config` has been checked; pipelines in its directory are checked here, before anything starts.
     /// What only one pipeline needs on this node, a secret or a CA file, is looked for when its tasks start: one pipeline's missing
     /// file must not keep the others from running.
+    ///
+    /// Returns when the node listens; it may then still wait for others to form a cluster with.
     ///
     /// # Errors
     /// What could not be started, and why.
@@ -95,39 +119,38 @@ impl Node {
             Some(dir) => config::manifests::load_dir(dir)?,
             None => Vec::new(),
         };
+        let credentials = config.credentials()?;
+        let transport = transport(&credentials)?;
         let admin = listen("admin_listen", config.admin_listen).await?;
         let http = listen("http_listen", config.http_listen).await?;
+        let cluster = match config.clustering.listen {
+            Some(address) => Some(listen("cluster_listen", address).await?),
+            None => None,
+        };
         let admin_address = admin.local_addr()?;
-        let coordinator = start_coordinator(&config, admin_address).await?;
+        let coordinator = start_coordinator(&config, cluster, admin_address, transport).await?;
         let registry = Arc::new(Registry::default());
-        let (checkpointer, checkpoints) =
-            Checkpointer::new(coordinator.clone(), Arc::clone(&registry), config.checkpoint_interval);
-        let checkpoints = tokio::spawn(checkpoints.run());
-        apply_all(&coordinator, &config.cluster, &manifests).await?;
-        let supervisor =
-            Supervisor::start(supervision(&config), coordinator.clone(), Arc::clone(&registry), checkpointer)?;
-        let (is_stopping, stop) = watch::channel(false);
-        let supervisor = tokio::spawn(supervisor.run(stop.clone()));
-        let (stop_admin, admin_stopped) = oneshot::channel();
-        let admin_server = tokio::spawn(serve_admin(admin, coordinator.clone(), config.cluster.clone(), admin_stopped));
+        let stage = watch::Sender::new(Stage::Joining);
         let ready = {
-            let coordinator = coordinator.clone();
-            move || readiness(&coordinator, *stop.borrow())
+            let (coordinator, stage) = (coordinator.clone(), stage.subscribe());
+            move || readiness(&coordinator, *stage.borrow())
         };
         let shown = http::Config { registry: Arc::clone(&registry), ready: Arc::new(ready) };
         let http = http::Service::start(http, shown).map_err(|error| io::Error::other(error.to_string()))?;
-        tracing::info!(node = %config.name, admin = %admin_address, http = %http.address(), lanes = config.lanes, "node is up");
-        Ok(Self {
-            coordinator,
-            registry,
-            admin: admin_address,
-            http,
-            is_stopping,
-            supervisor,
-            checkpoints,
-            stop_admin,
-            admin_server,
-        })
+        let admin = Admin::start(admin, admin_address, coordinator.clone(), config.cluster.clone(), &credentials);
+        let admin = admin.await.map_err(Error::AdminTls)?;
+        tracing::info!(node = %config.name, admin = %admin_address, http = %http.address(), lanes = config.lanes, "node listens");
+        let (stop_work, stopped) = watch::channel(false);
+        let drain_deadline = config.drain_deadline;
+        let work = Work {
+            coordinator: coordinator.clone(),
+            registry: Arc::clone(&registry),
+            stage: stage.clone(),
+            config,
+            manifests,
+        };
+        let work = Some(tokio::spawn(work.run(stopped)));
+        Ok(Self { coordinator, registry, admin, http, stage, drain_deadline, stop_work, work })
     }
 
     /// The tasks of this node.
@@ -137,7 +160,7 @@ impl Node {
 
     /// Where gRPC listens.
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin
+        self.admin.address()
     }
 
     /// Where metrics and health are shown.
@@ -145,28 +168,109 @@ impl Node {
         self.http.address()
     }
 
+    /// Ends when the node runs what it is given, its pipelines from files applied.
+    ///
+    /// # Errors
+    /// As of [`failed`](Self::failed).
+    pub async fn up(&mut self) -> Result<(), Error> {
+        let mut stage = self.stage.subscribe();
+        tokio::select! {
+            error = self.failed() => Err(error),
+            // The sender is here: this ends only when it is so.
+            _ = stage.wait_for(|stage| *stage == Stage::Up) => Ok(()),
+        }
+    }
+
     /// Ends when the node cannot go on by itself; says why.
-    pub async fn failed(&self) -> String {
-        self.coordinator.failed().await
+    pub async fn failed(&mut self) -> Error {
+        let Some(work) = &mut self.work else { return std::future::pending().await };
+        let ended = tokio::select! {
+            why = self.coordinator.failed() => return Error::Failed(why),
+            ended = work => ended,
+        };
+        self.work = None;
+        match ended {
+            Ok(Err(error)) => error,
+            Ok(Ok(_)) => Error::Failed("the supervisor of its tasks has ended; look into the log".to_owned()),
+            Err(error) => Error::Failed(format!("the supervisor of its tasks: {error}")),
+        }
     }
 
     /// Stops in order. Returns whether nothing was left in flight and everything stopped in time.
-    pub async fn stop(self) -> bool {
-        tracing::info!("node stops: delivering what is in flight");
-        self.is_stopping.send_replace(true);
-        let mut is_clean = self.supervisor.await.unwrap_or(false);
-        // With the supervisor went the last handle.
-        is_clean &= self.checkpoints.await.is_ok();
-        // A server that has ended by itself needs no word.
-        let _ = self.stop_admin.send(());
+    pub async fn stop(mut self) -> bool {
+        tracing::info!("node stops: handing over its shards, delivering what is in flight");
+        let was_attached = matches!(self.stage.send_replace(Stage::Stopping), Stage::Applying | Stage::Up);
+        if was_attached && self.work.is_some() {
+            self.coordinator.leave(self.drain_deadline + HANDOVER_MARGIN).await;
+        }
+        self.stop_work.send_replace(true);
+        let mut is_clean = match self.work.take() {
+            Some(work) => matches!(work.await, Ok(Ok(true))),
+            None => false,
+        };
+        if was_attached {
+            self.coordinator.hand_over_leadership().await;
+        }
+        let admin = self.admin.stop();
         // Watches end with the coordinator, and the server with its last watch.
         is_clean &= self.coordinator.shutdown().await.is_ok();
-        let abort = self.admin_server.abort_handle();
-        is_clean &= matches!(timeout(GOODBYE_WITHIN, self.admin_server).await, Ok(Ok(Ok(()))));
-        abort.abort();
+        is_clean &= admin.await;
         is_clean &= self.http.stop().await;
         tracing::info!(is_clean, "node has stopped");
         is_clean
+    }
+}
+
+/// What a node does from when it is attached.
+struct Work {
+    coordinator: Coordinator,
+    registry: Arc<Registry>,
+    stage: watch::Sender<Stage>,
+    config: config::Node,
+    manifests: Vec<Manifest>,
+}
+
+impl Work {
+    /// Runs until `stop`; returns whether nothing was left in flight.
+    async fn run(self, mut stop: watch::Receiver<bool>) -> Result<bool, Error> {
+        let mut stopped = stop.clone();
+        let me = tokio::select! {
+            me = self.coordinator.attached() => me.map_err(|source| Error::Coordinator {
+                path: self.config.data_dir.clone(),
+                source: Box::new(source),
+            })?,
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => return Ok(true),
+        };
+        tracing::info!(node = %me.node, generation = %me.generation, "node is attached");
+        self.advance(Stage::Joining, Stage::Applying);
+        tokio::select! {
+            applied = apply_all(&self.coordinator, &self.config.cluster, &self.manifests) => applied?,
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => return Ok(true),
+        }
+        let (coordinator, registry) = (self.coordinator.clone(), Arc::clone(&self.registry));
+        let (checkpointer, checkpoints) =
+            Checkpointer::new(coordinator, me.clone(), registry, self.config.checkpoint_interval);
+        let checkpoints = tokio::spawn(checkpoints.run());
+        let registry = Arc::clone(&self.registry);
+        let supervisor = Supervisor::start(supervision(&self.config), &self.coordinator, me, registry, checkpointer)?;
+        self.advance(Stage::Applying, Stage::Up);
+        let is_clean = supervisor.run(stop.clone()).await;
+        // With the supervisor went the last handle.
+        let is_clean = checkpoints.await.is_ok() && is_clean;
+        // One that ended by itself did so with the coordinator, whose own word of it counts.
+        drop(stop.wait_for(|is_stopped| *is_stopped).await);
+        Ok(is_clean)
+    }
+
+    /// A node that is told to stop meanwhile stays so.
+    fn advance(&self, from: Stage, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let is_due = *stage == from;
+            if is_due {
+                *stage = to;
+            }
+            is_due
+        });
     }
 }
 
@@ -174,18 +278,50 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, E
     TcpListener::bind(address).await.map_err(|source| Error::Listen { key, address, source })
 }
 
-async fn start_coordinator(config: &config::Node, admin: SocketAddr) -> Result<Coordinator, Error> {
+fn transport(credentials: &Credentials) -> Result<Transport, TransportError> {
+    let Some(cluster) = &credentials.cluster else { return Ok(Transport::plain()) };
+    Transport::tls(&cluster.ca, &cluster.own.cert, cluster.own.key.expose(), cluster.server_name.clone())
+}
+
+async fn start_coordinator(
+    config: &config::Node,
+    listener: Option<TcpListener>,
+    admin: SocketAddr,
+    transport: Transport,
+) -> Result<Coordinator, Error> {
     let path = config.data_dir.clone();
+    let cluster = &config.clustering;
     let mut coordinator = CoordinatorConfig::new(&path, config.name.clone());
-    coordinator.admin_address = admin.to_string();
-    let failed = |source: StartError| Error::Coordinator { path: path.clone(), source: Box::new(source) };
-    let coordinator = Coordinator::start(coordinator).await.map_err(failed)?;
-    if let Err(error) = coordinator.attached().await {
-        // The reason why it did not start is worth more than why it did not stop.
-        drop(coordinator.shutdown().await);
-        return Err(failed(error));
+    coordinator.address = match (&cluster.advertise, &listener) {
+        (Some(advertise), _) => advertise.clone(),
+        (None, Some(listener)) => listener.local_addr()?.to_string(),
+        (None, None) => String::new(),
+    };
+    coordinator.admin_address = admin_address(admin, cluster.advertise.as_deref());
+    coordinator.cluster_listener = listener.map(TcpListener::into_std).transpose()?;
+    coordinator.transport = transport;
+    coordinator.seeds.clone_from(&cluster.seeds);
+    coordinator.bootstrap_expect = usize::try_from(cluster.bootstrap_expect).unwrap_or(usize::MAX);
+    coordinator.may_found = cluster.may_found;
+    coordinator.voters_max = usize::try_from(cluster.voters_max).unwrap_or(usize::MAX);
+    coordinator.lease = cluster.lease;
+    coordinator.keep_alive = cluster.keep_alive;
+    let (election_min, election_max) = cluster.election_timeout;
+    coordinator.timings = Timings { heartbeat: cluster.heartbeat, election_min, election_max };
+    coordinator.plan.balance = match cluster.balance {
+        Balance::Count => plan::Balance::Count,
+        Balance::Rate => plan::Balance::Rate,
+    };
+    coordinator.plan.handover_deadline = config.drain_deadline + HANDOVER_MARGIN;
+    Coordinator::start(coordinator).await.map_err(|source| Error::Coordinator { path, source: Box::new(source) })
+}
+
+/// What others call to reach the admin listener: one that listens everywhere is reached where the cluster's is.
+fn admin_address(listens: SocketAddr, advertise: Option<&str>) -> String {
+    match advertise.and_then(|advertise| advertise.rsplit_once(':')) {
+        Some((host, _)) if listens.ip().is_unspecified() => format!("{host}:{}", listens.port()),
+        _ => listens.to_string(),
     }
-    Ok(coordinator)
 }
 
 fn supervision(config: &config::Node) -> task::Config {
@@ -200,8 +336,18 @@ fn supervision(config: &config::Node) -> task::Config {
 async fn apply_all(coordinator: &Coordinator, cluster: &ClusterName, manifests: &[Manifest]) -> Result<(), Error> {
     for manifest in manifests {
         let refused = |why: String| Error::Pipeline { name: manifest.name.to_string(), why };
-        let outcome = coordinator.propose(ApplyPipeline { spec: manifest.spec(cluster) }).await;
-        match outcome.map_err(|error: ProposeError| refused(error.to_string()))? {
+        let outcome = loop {
+            match coordinator.propose(ApplyPipeline { spec: manifest.spec(cluster) }).await {
+                Ok(outcome) => break outcome,
+                Err(error @ ProposeError::Stopped(_)) => return Err(Error::Failed(error.to_string())),
+                // Applied twice it is as applied once, so one of unknown fate is simply applied again.
+                Err(error) => {
+                    tracing::warn!(pipeline = %manifest.name, %error, "not applied from file yet; trying again");
+                    sleep(APPLY_AGAIN_AFTER).await;
+                }
+            }
+        };
+        match outcome {
             Outcome::Pipeline { pipeline, changed } => {
                 tracing::info!(pipeline = %manifest.name, revision = %pipeline.revision, changed, "pipeline applied from file");
             }
@@ -215,56 +361,17 @@ async fn apply_all(coordinator: &Coordinator, cluster: &ClusterName, manifests: 
     Ok(())
 }
 
-fn readiness(coordinator: &Coordinator, is_stopping: bool) -> Result<(), String> {
-    if is_stopping {
-        return Err("the node is stopping".to_owned());
-    }
-    match coordinator.status().leader {
-        Some(_) => Ok(()),
-        None => Err("the coordinator has no leader".to_owned()),
-    }
-}
-
-async fn serve_admin(
-    listener: TcpListener,
-    coordinator: Coordinator,
-    cluster: ClusterName,
-    stopped: oneshot::Receiver<()>,
-) -> Result<(), tonic::transport::Error> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(sluice_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    let reflection = match reflection {
-        Ok(reflection) => reflection,
-        // The set is compiled in: this cannot differ from one start to the next.
-        Err(error) => unreachable!("the compiled-in descriptors are sound: {error}"),
-    };
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    Server::builder()
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(service::pipeline_service(coordinator.clone(), Arc::new(Checker { cluster })))
-        .add_service(service::assignment_service(coordinator.clone()))
-        .add_service(service::checkpoint_service(coordinator.clone()))
-        .add_service(service::node_service(coordinator.clone()))
-        .add_service(service::cluster_service(coordinator))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
-            // A dropped handle stops the server as well.
-            let _ = stopped.await;
-        })
-        .await
-}
-
-/// Checks manifests for the coordinator, which does not understand them.
-struct Checker {
-    cluster: ClusterName,
-}
-
-impl CheckManifest for Checker {
-    fn check(&self, manifest: &str) -> Result<PipelineSpec, String> {
-        let manifest = Manifest::parse(manifest, "manifest").map_err(|errors| errors.to_string())?;
-        Ok(manifest.spec(&self.cluster))
+fn readiness(coordinator: &Coordinator, stage: Stage) -> Result<(), String> {
+    match stage {
+        Stage::Joining => Err(match coordinator.status().joining {
+            waits if waits.is_empty() => "the node is not attached to a leader yet".to_owned(),
+            waits => format!("the node is in no cluster yet: {waits}"),
+        }),
+        Stage::Applying => Err("the node's own pipelines are not applied yet".to_owned()),
+        Stage::Stopping => Err("the node is stopping".to_owned()),
+        Stage::Up if coordinator.lease().is_valid() => Ok(()),
+        Stage::Up => Err("the coordinator has no leader, or none that this node reaches: \
+                          what runs goes on, and nothing new starts"
+            .to_owned()),
     }
 }

@@ -1,10 +1,12 @@
 //! A Sluice node: takes the shards that the coordinator assigns to it and carries their readings from MQTT to Kafka.
 
+mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
 mod lane;
+mod lease;
 pub mod pipeline;
 pub mod registry;
 pub mod task;

@@ -149,9 +149,9 @@ impl Stays {
         let number = leading.stays_so_far;
         let is_new = hello.generation.is_none();
         if is_new {
-            leading.heard.started(&hello.name, Instant::now())
+            leading.heard.started(&hello.name, Instant::now());
         } else {
-            leading.heard.kept_alive(&hello.name, Instant::now())
+            leading.heard.kept_alive(&hello.name, Instant::now());
         }
         leading.told_index = None;
         leading.stays.insert(hello.name.clone(), Stay { number, owner, out, told: None, asked: None });

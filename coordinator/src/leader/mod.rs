@@ -126,7 +126,7 @@ impl Turns {
                 }
                 (Outcome::Assigned { changed }, _) if changed > 0 => tracing::info!(shards = changed, "assigned"),
                 (Outcome::Moves { changed }, _) if changed > 0 => {
-                    tracing::info!(shards = changed, "moves started or called off")
+                    tracing::info!(shards = changed, "moves started or called off");
                 }
                 _ => {}
             }

@@ -60,7 +60,7 @@ impl Node {
             match runtime.spawn(Coordinator::start(self.config(listener))).await.unwrap() {
                 Ok(coordinator) => break coordinator,
                 Err(error @ (StartError::DataDir(_) | StartError::Storage(_))) => {
-                    assert!(started.elapsed() < Duration::from_secs(10), "{error}")
+                    assert!(started.elapsed() < Duration::from_secs(10), "{error}");
                 }
                 Err(error) => panic!("{error}"),
             }
@@ -242,7 +242,7 @@ pub(crate) async fn cluster(count: usize, voters_max: usize) -> Vec<Node> {
     for node in &nodes {
         node.attached().await;
     }
-    let odd = if count % 2 == 0 { count - 1 } else { count };
+    let odd = if count.is_multiple_of(2) { count - 1 } else { count };
     let voters = odd.min(voters_max);
     eventually("the voters vote", || leader(&nodes).is_some_and(|leader| leader.voters().len() == voters)).await;
     nodes

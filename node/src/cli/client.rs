@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
 
 use super::{Failure, Remote};
+
+/// What calls go through: a channel, and the token that each of them shows.
+pub(super) type Connection = InterceptedService<Channel, Token>;
 
 /// A node on the same network accepts in milliseconds; after this it is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -12,17 +19,61 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Connects to the node that the arguments name.
-pub(super) async fn connect(remote: &Remote) -> Result<Channel, Failure> {
+pub(super) async fn connect(remote: &Remote) -> Result<Connection, Failure> {
     let admin = &remote.admin;
-    let endpoint = Endpoint::from_shared(admin.clone()).map_err(|error| {
+    let mut endpoint = Endpoint::from_shared(admin.clone()).map_err(|error| {
         Failure::usage(format!("--admin {admin:?} is not a URL ({error}); give for example http://127.0.0.1:7070"))
     })?;
-    endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|error| {
+    if endpoint.uri().scheme_str() == Some("https") {
+        endpoint = endpoint.tls_config(tls(remote)?).map_err(|error| {
+            Failure::usage(format!(
+                "--admin-ca: no connection can be made with it: {error}; give a PEM file of certificates"
+            ))
+        })?;
+    } else if remote.admin_ca.is_some() {
+        return Err(Failure::usage(format!("--admin-ca is given and {admin} has no TLS; give an https:// URL")));
+    }
+    let token = Token::of(remote)?;
+    let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|error| {
         Failure::failed(format!(
             "no node answers at {admin} ({}); is one running there? Start one with `sluice serve`, or name another with --admin or SLUICE_ADMIN",
             root_cause(&error)
         ))
-    })
+    })?;
+    Ok(InterceptedService::new(channel, token))
+}
+
+fn tls(remote: &Remote) -> Result<ClientTlsConfig, Failure> {
+    let Some(path) = &remote.admin_ca else { return Ok(ClientTlsConfig::new().with_native_roots()) };
+    let pem = std::fs::read(path)
+        .map_err(|error| Failure::usage(format!("--admin-ca {}: cannot be read: {error}", path.display())))?;
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+}
+
+/// Says with every call who calls.
+#[derive(Debug, Clone)]
+pub(super) struct Token(Option<MetadataValue<Ascii>>);
+
+impl Token {
+    fn of(remote: &Remote) -> Result<Self, Failure> {
+        let Some(token) = remote.admin_token.as_deref().map(str::trim).filter(|token| !token.is_empty()) else {
+            return Ok(Self(None));
+        };
+        let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| Failure::usage("--admin-token holds what a token cannot: give visible ASCII characters"))?;
+        // Not shown by whatever logs requests.
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// A request that gives up after [`CALL_TIMEOUT`].
@@ -48,9 +99,13 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_is_not_there_is_named_with_what_to_do() -> anyhow::Result<()> {
         let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let remote = Remote { admin: format!("http://{free}"), output: Output::Json };
+        let remote =
+            Remote { admin: format!("http://{free}"), admin_ca: None, admin_token: None, output: Output::Json };
         let failure = connect(&remote).await.map(drop).map_err(|failure| failure.to_string());
         assert!(failure.is_err_and(|said| said.contains(&remote.admin) && said.contains("sluice serve")));
+        let ca = Remote { admin_ca: Some("/nowhere".into()), ..remote.clone() };
+        let failure = connect(&ca).await.map(drop);
+        assert!(failure.is_err_and(|failure| failure.to_string().contains("https://")));
         let remote = Remote { admin: "not a url".to_owned(), ..remote };
         let failure = connect(&remote).await.map(drop);
         assert!(failure.is_err_and(|failure| failure.to_string().contains("http://127.0.0.1:7070")));

@@ -33,6 +33,9 @@ impl Failure {
         match status.code() {
             Code::InvalidArgument => Self::usage(said),
             Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists => Self::failed(said),
+            Code::Unauthenticated | Code::PermissionDenied => Self::failed(format!(
+                "the node at {admin} does not let you do this ({said}); give the token for it with --admin-token or SLUICE_ADMIN_TOKEN"
+            )),
             Code::Unavailable | Code::DeadlineExceeded => {
                 Self::failed(format!("the node at {admin} cannot answer now ({said}); ask again in a moment"))
             }

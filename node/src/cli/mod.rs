@@ -4,8 +4,10 @@
 
 mod checkpoints;
 mod client;
+mod cluster;
 mod demo;
 mod error;
+mod nodes;
 mod output;
 mod pipelines;
 mod serve;
@@ -15,6 +17,7 @@ mod text;
 
 use std::{
     panic,
+    path::PathBuf,
     process::{self, ExitCode},
 };
 
@@ -34,6 +37,7 @@ Examples:
   sluice demo                               watch readings travel; nothing to install
   sluice config check --config node.yaml    check everything, start nothing
   sluice status                             who answers, who leads, who is a member
+  sluice nodes list                         every node, how it fares and what it carries
   sluice pipelines apply -f readings.yaml   create or change a pipeline
   sluice shards list --watch                follow every shard of every pipeline
   sluice checkpoints list -o json           what has been delivered, for a program
@@ -55,10 +59,16 @@ enum Command {
     Config(serve::ConfigCommand),
     /// Show the node that answers, the leader and the members
     Status(status::Args),
+    /// See the nodes; empty one on purpose, fill it again, take it out
+    #[command(subcommand)]
+    Nodes(nodes::Command),
+    /// See who votes and how far they are; found a cluster, or bring one back that lost most of its disks
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Declare what is carried from where to where
     #[command(subcommand)]
     Pipelines(pipelines::Command),
-    /// See which node runs which shard, and how it fares
+    /// See which node runs which shard, and how it fares; move one
     #[command(subcommand)]
     Shards(shards::Command),
     /// See what has been delivered, as the replicated log holds it
@@ -67,11 +77,17 @@ enum Command {
 }
 
 /// Where the node is and how to print; the same for every command that asks a node.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Remote {
-    /// URL of a node's gRPC listener
+    /// URL of a node's gRPC listener, any node's of the cluster
     #[arg(long, env = "SLUICE_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:7070")]
     admin: String,
+    /// Certificates (PEM) to check an https:// node against [default: the system's]
+    #[arg(long, env = "SLUICE_ADMIN_CA", value_name = "PATH")]
+    admin_ca: Option<PathBuf>,
+    /// Token to show the node; better in the environment, since others see this process's arguments
+    #[arg(long, env = "SLUICE_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
     /// How the answer is printed
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: Output,
@@ -96,6 +112,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Config(command) => serve::check(&command),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Nodes(command) => block_on(nodes::run(command)),
+        Command::Cluster(command) => cluster::run(command),
         Command::Pipelines(command) => block_on(pipelines::run(command)),
         Command::Shards(command) => block_on(shards::run(command)),
         Command::Checkpoints(command) => block_on(checkpoints::run(command)),
@@ -134,8 +152,17 @@ mod tests {
 
     #[test]
     fn what_destroys_asks_for_yes() {
-        assert!(Cli::try_parse_from(["sluice", "pipelines", "delete", "x", "--yes"]).is_ok());
-        let refused = Cli::try_parse_from(["sluice", "pipelines", "delete", "x"]).map_err(|error| error.to_string());
-        assert!(refused.is_err_and(|said| said.contains("--yes")));
+        for words in [
+            "pipelines delete x",
+            "nodes remove sluice-2",
+            "cluster bootstrap --force",
+            "cluster recover --force --data-dir /d",
+        ] {
+            let words: Vec<_> = ["sluice"].into_iter().chain(words.split(' ')).collect();
+            let refused = Cli::try_parse_from(&words).map_err(|error| error.to_string());
+            assert!(refused.is_err_and(|said| said.contains("--yes")), "{words:?}");
+            assert!(Cli::try_parse_from(words.iter().chain(&["--yes"])).is_ok(), "{words:?}");
+        }
+        assert!(Cli::try_parse_from(["sluice", "cluster", "bootstrap"]).is_ok(), "destroys nothing");
     }
 }

@@ -8,11 +8,10 @@ use std::{
 use clap::{ArgAction, Subcommand};
 use serde::Serialize;
 use sluice_proto::admin::v1::{self as admin, pipeline_service_client::PipelineServiceClient};
-use tonic::transport::Channel;
 
 use super::{
     Failure, Remote,
-    client::{connect, request},
+    client::{Connection, connect, request},
     output::{self, Output, Rows, write_line},
     text,
 };
@@ -176,7 +175,7 @@ async fn delete(name: String, discard: bool, remote: &Remote) -> Result<(), Fail
     output::print(&One(pipeline.into()), remote.output)
 }
 
-async fn client(remote: &Remote) -> Result<PipelineServiceClient<Channel>, Failure> {
+async fn client(remote: &Remote) -> Result<PipelineServiceClient<Connection>, Failure> {
     Ok(PipelineServiceClient::new(connect(remote).await?))
 }
 

@@ -20,6 +20,9 @@ use crate::{
     telemetry::logs,
 };
 
+/// Variables of commands, which are no settings of a node.
+const OF_THE_COMMAND_LINE: [&str; 4] = ["SLUICE_CONFIG", "SLUICE_ADMIN", "SLUICE_ADMIN_CA", "SLUICE_ADMIN_TOKEN"];
+
 /// Runs a node.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(after_help = "\
@@ -50,9 +53,69 @@ pub(super) struct Args {
     /// Where gRPC for operators listens; whoever reaches it can change pipelines [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR:PORT")]
     admin_listen: Option<String>,
-    /// Allow `admin_listen` on another address than loopback [default: false]
+    /// Allow `admin_listen` on another address than loopback without certificate and tokens [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     admin_allow_remote: Option<String>,
+    /// Certificate (PEM) that the gRPC listener shows [default: none, no TLS]
+    #[arg(long, value_name = "PATH")]
+    admin_tls_cert_file: Option<String>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "PATH")]
+    admin_tls_key_file: Option<String>,
+    /// Token of callers that may look and change nothing; give ${file:…}, since others see this process's arguments
+    #[arg(long, value_name = "TOKEN")]
+    admin_tokens_read: Option<String>,
+    /// Token of callers that may do everything [default: none, no token is asked for]
+    #[arg(long, value_name = "TOKEN")]
+    admin_tokens_operate: Option<String>,
+    /// Where other nodes reach this one [default: none, a cluster of one]
+    #[arg(long, value_name = "ADDR:PORT")]
+    cluster_listen: Option<String>,
+    /// What they call to reach it [default: `cluster_listen`]
+    #[arg(long, value_name = "HOST:PORT")]
+    cluster_advertise: Option<String>,
+    /// Nodes to ask first, separated by ','; a name stands for all its addresses
+    #[arg(long, value_name = "HOST:PORT,…")]
+    seeds: Option<String>,
+    /// Nodes, this one included, that must have been seen before a cluster is founded [default: 1 without seeds, else 3]
+    #[arg(long, value_name = "COUNT")]
+    bootstrap_expect: Option<String>,
+    /// Whether this node may found the cluster [default: it has no seeds, or its name ends in -0]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    bootstrap: Option<String>,
+    /// Most nodes that vote: 3 or 5 [default: 5]
+    #[arg(long, value_name = "COUNT")]
+    voters_max: Option<String>,
+    /// How long after the leader's last answer a node may start tasks; what a dead node's shards wait [default: 2s]
+    #[arg(long, value_name = "DURATION")]
+    lease: Option<String>,
+    /// Time between two calls that renew the lease [default: 300ms]
+    #[arg(long, value_name = "DURATION")]
+    keep_alive: Option<String>,
+    /// Time between two heartbeats of the Raft leader [default: 100ms]
+    #[arg(long, value_name = "DURATION")]
+    heartbeat: Option<String>,
+    /// A voter that hears nothing for a time drawn from this range stands for election [default: 500ms-1s]
+    #[arg(long, value_name = "FROM-TO")]
+    election_timeout: Option<String>,
+    /// What is spread evenly over the nodes: count (of shards) or rate (of readings) [default: count]
+    #[arg(long, value_name = "WORD")]
+    balance: Option<String>,
+    /// Who signs the nodes' certificates (PEM)
+    #[arg(long, value_name = "PATH")]
+    cluster_tls_ca_file: Option<String>,
+    /// This node's certificate (PEM), good for servers and clients
+    #[arg(long, value_name = "PATH")]
+    cluster_tls_cert_file: Option<String>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "PATH")]
+    cluster_tls_key_file: Option<String>,
+    /// The name that every node's certificate bears [default: the host in the node's address]
+    #[arg(long, value_name = "NAME")]
+    cluster_tls_server_name: Option<String>,
+    /// Take whoever reaches `cluster_listen` for a node [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    cluster_insecure: Option<String>,
     /// Where `/metrics`, `/healthz` and `/readyz` listen [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR:PORT")]
     http_listen: Option<String>,
@@ -126,16 +189,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     runtime.block_on(async {
         // Before anything starts, so that a stop during the start is not lost.
         let stopped = stop_signal()?;
-        let node = app::Node::start(config).await.map_err(|error| match &error {
-            app::Error::Config(_) | app::Error::Pipeline { .. } => Failure::usage(error.to_string()),
-            _ => Failure::failed(error.to_string()),
-        })?;
-        let failure = tokio::select! {
+        let failure = |error: app::Error| {
+            if error.is_config() { Failure::usage(error.to_string()) } else { Failure::failed(error.to_string()) }
+        };
+        let mut node = app::Node::start(config).await.map_err(failure)?;
+        let failed = tokio::select! {
             () = stopped => None,
-            why = node.failed() => Some(why),
+            error = node.failed() => Some(error),
         };
         node.stop().await;
-        failure.map_or(Ok(()), |why| Err(Failure::failed(format!("the node cannot go on: {why}"))))
+        failed.map_or(Ok(()), |error| Err(failure(error)))
     })
 }
 
@@ -153,6 +216,7 @@ pub(super) fn check(command: &ConfigCommand) -> Result<(), Failure> {
     }
     let resolved = pipelines.iter().map(|pipeline| pipeline.resolve(&config.secret_roots));
     wrong.extend(resolved.filter_map(Result::err).map(|errors| errors.to_string()));
+    wrong.extend(config.credentials().err().map(|errors| errors.to_string()));
     if !wrong.is_empty() {
         return Err(Failure::usage(wrong.join("\n")));
     }
@@ -169,7 +233,7 @@ fn load(args: &Args) -> Result<config::Node, Failure> {
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let environment: BTreeMap<_, _> = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| !matches!(name.as_str(), "SLUICE_CONFIG" | "SLUICE_ADMIN"))
+        .filter(|(name, _)| !OF_THE_COMMAND_LINE.contains(&name.as_str()))
         .collect();
     let host = Host {
         name: fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned()),
@@ -196,6 +260,26 @@ impl Args {
             data_dir: args.data_dir,
             admin_listen: args.admin_listen,
             admin_allow_remote: args.admin_allow_remote,
+            admin_tls_cert_file: args.admin_tls_cert_file,
+            admin_tls_key_file: args.admin_tls_key_file,
+            admin_tokens_read: args.admin_tokens_read,
+            admin_tokens_operate: args.admin_tokens_operate,
+            cluster_listen: args.cluster_listen,
+            cluster_advertise: args.cluster_advertise,
+            seeds: args.seeds,
+            bootstrap_expect: args.bootstrap_expect,
+            bootstrap: args.bootstrap,
+            voters_max: args.voters_max,
+            lease: args.lease,
+            keep_alive: args.keep_alive,
+            heartbeat: args.heartbeat,
+            election_timeout: args.election_timeout,
+            balance: args.balance,
+            cluster_tls_ca_file: args.cluster_tls_ca_file,
+            cluster_tls_cert_file: args.cluster_tls_cert_file,
+            cluster_tls_key_file: args.cluster_tls_key_file,
+            cluster_tls_server_name: args.cluster_tls_server_name,
+            cluster_insecure: args.cluster_insecure,
             http_listen: args.http_listen,
             pipelines_dir: args.pipelines_dir,
             lanes: args.lanes,

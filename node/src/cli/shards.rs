@@ -1,4 +1,6 @@
-//! `sluice shards`: which node runs which shard, once or as it changes.
+//! `sluice shards`: which node runs which shard, once or as it changes; moves one.
+
+use std::str::FromStr;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -11,7 +13,7 @@ use super::{
     text,
 };
 
-/// Shows which node runs which shard.
+/// Shows which node runs which shard, and moves them.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the shards with their owner, epoch and state
@@ -34,6 +36,42 @@ Examples:
         #[command(flatten)]
         remote: Remote,
     },
+    /// Have another node run a shard
+    #[command(after_help = "\
+The present owner stops reading, delivers what is in flight and gives the shard over; readings wait in the MQTT broker meanwhile, \
+a fraction of a second as a rule. The command does not wait for that: `sluice shards list` shows where the shard goes until it is \
+there. The cluster keeps the load even, so it may move the shard, or another one, again.
+
+Examples:
+  sluice shards move readings/3 --to sluice-1")]
+    Move {
+        /// The shard: PIPELINE/INDEX
+        shard: Name,
+        /// The node that is to run it
+        #[arg(long, value_name = "NODE")]
+        to: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// A shard as the lists name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pipeline: String,
+    index: u32,
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.rsplit_once('/').and_then(|(pipeline, index)| Some((pipeline, index.parse().ok()?)));
+        match parts {
+            Some((pipeline, index)) if !pipeline.is_empty() => Ok(Self { pipeline: pipeline.to_owned(), index }),
+            _ => Err("a shard is PIPELINE/INDEX, as in readings/3".to_owned()),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -47,6 +85,10 @@ struct Shard {
     since: Option<String>,
     state: String,
     message: String,
+    /// None: no move is under way.
+    handover_to: Option<String>,
+    /// The pipeline has fewer shards now; this one ends its session and goes.
+    is_retiring: bool,
     #[serde(skip)]
     since_unix_ms: u64,
 }
@@ -65,8 +107,21 @@ struct Change {
     shard: Shard,
 }
 
-pub(super) async fn run(Command::List { pipeline, watch: is_watch, remote }: Command) -> Result<(), Failure> {
-    if is_watch { watch(pipeline, &remote).await } else { list(pipeline, &remote).await }
+pub(super) async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::List { pipeline, watch: true, remote } => watch(pipeline, &remote).await,
+        Command::List { pipeline, remote, .. } => list(pipeline, &remote).await,
+        Command::Move { shard, to, remote } => move_shard(shard, to, &remote).await,
+    }
+}
+
+async fn move_shard(shard: Name, to: String, remote: &Remote) -> Result<(), Failure> {
+    let mut client = AssignmentServiceClient::new(connect(remote).await?);
+    let asked = admin::MoveShardRequest { pipeline: shard.pipeline, index: shard.index, node: to };
+    let answer = client.move_shard(request(asked)).await;
+    let answer = answer.map_err(|status| Failure::from_status(&status, &remote.admin))?.into_inner();
+    let shard = Shard::from(answer.assignment.unwrap_or_default());
+    output::print(&Shards(vec![shard]), remote.output)
 }
 
 async fn list(pipeline: String, remote: &Remote) -> Result<(), Failure> {
@@ -118,8 +173,9 @@ fn print_change(change: Change, output: Output) -> Result<(), Failure> {
         Output::Table => {
             let Change { event, shard, .. } = change;
             let name = format!("{}/{}", shard.pipeline, shard.index);
-            let node = shard.node.unwrap_or_default();
-            write_line(&line(&[event.to_owned(), name, node, shard.epoch.to_string(), shard.state, shard.message]))
+            let (words, node) = (shard.words(), shard.node.unwrap_or_default());
+            let node = shard.handover_to.map_or(node.clone(), |to| format!("{node} → {to}"));
+            write_line(&line(&[event.to_owned(), name, node, shard.epoch.to_string(), shard.state, words]))
         }
     }
 }
@@ -130,7 +186,7 @@ fn line([event, shard, node, epoch, state, message]: &[String; 6]) -> String {
 }
 
 impl Rows for Shards {
-    const HEADER: &'static [&'static str] = &["PIPELINE", "SHARD", "NODE", "EPOCH", "SINCE", "STATE", "MESSAGE"];
+    const HEADER: &'static [&'static str] = &["PIPELINE", "SHARD", "NODE", "TO", "EPOCH", "SINCE", "STATE", "MESSAGE"];
 
     fn rows(&self) -> Vec<Vec<String>> {
         let row = |shard: &Shard| {
@@ -138,13 +194,25 @@ impl Rows for Shards {
                 shard.pipeline.clone(),
                 shard.index.to_string(),
                 shard.node.clone().unwrap_or_default(),
+                shard.handover_to.clone().unwrap_or_default(),
                 shard.epoch.to_string(),
                 text::since(shard.since_unix_ms),
                 shard.state.clone(),
-                shard.message.clone(),
+                shard.words(),
             ]
         };
         self.0.iter().map(row).collect()
+    }
+}
+
+impl Shard {
+    /// The message, after what the state does not say.
+    fn words(&self) -> String {
+        match (self.is_retiring, self.message.as_str()) {
+            (false, message) => message.to_owned(),
+            (true, "") => "is retiring".to_owned(),
+            (true, message) => format!("is retiring; {message}"),
+        }
     }
 }
 
@@ -159,6 +227,8 @@ impl From<admin::Assignment> for Shard {
             epoch: assignment.epoch,
             since: text::time(assignment.since_unix_ms),
             message: assignment.message,
+            handover_to: Some(assignment.handover_to).filter(|node| !node.is_empty()),
+            is_retiring: assignment.is_retiring,
             since_unix_ms: assignment.since_unix_ms,
         }
     }
@@ -178,7 +248,7 @@ mod tests {
             ..admin::Assignment::default()
         };
         let change = Change { event: "changed", applied_index: 9, shard: assignment.into() };
-        let expected = r#"{"event":"changed","applied_index":9,"pipeline":"readings","index":1,"node":null,"generation":0,"epoch":2,"since":null,"state":"back-pressure","message":""}"#;
+        let expected = r#"{"event":"changed","applied_index":9,"pipeline":"readings","index":1,"node":null,"generation":0,"epoch":2,"since":null,"state":"back-pressure","message":"","handover_to":null,"is_retiring":false}"#;
         assert_eq!(output::json(&change)?, expected);
         Ok(())
     }

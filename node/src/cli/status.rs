@@ -21,8 +21,9 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct Status {
-    cluster_id: String,
+pub(super) struct Status {
+    /// None: the node is in no cluster yet.
+    cluster_id: Option<String>,
     /// The node that answers.
     node: String,
     version: String,
@@ -31,6 +32,14 @@ struct Status {
     term: u64,
     applied_index: u64,
     members: Vec<Member>,
+    pub(super) voters: Vec<Peer>,
+    pub(super) learners: Vec<Peer>,
+    /// How many more voters may be lost.
+    failure_tolerance: u32,
+    has_quorum: bool,
+    nodes_alive: u32,
+    /// What the node waits for before it is part of the cluster; none: it is.
+    joining: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,29 +51,56 @@ struct Member {
     is_leader: bool,
 }
 
+/// One of those who have the Raft log.
+#[derive(Debug, Serialize)]
+pub(super) struct Peer {
+    pub(super) name: String,
+    pub(super) raft_id: u64,
+    pub(super) address: String,
+    pub(super) is_leader: bool,
+    /// None: not known.
+    pub(super) lag_entries: Option<u64>,
+    pub(super) last_contact_ms: Option<u64>,
+}
+
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let mut client = ClusterServiceClient::new(connect(&args.remote).await?);
-    let answer = client
-        .get_status(request(GetStatusRequest {}))
-        .await
-        .map_err(|status| Failure::from_status(&status, &args.remote.admin))?;
-    let status = Status::from(answer.into_inner());
+    let status = ask(&args.remote).await?;
     if args.remote.output == Output::Table {
         write_line(&status.summary())?;
     }
     output::print(&status, args.remote.output)
 }
 
+pub(super) async fn ask(remote: &Remote) -> Result<Status, Failure> {
+    let mut client = ClusterServiceClient::new(connect(remote).await?);
+    let answer = client.get_status(request(GetStatusRequest {})).await;
+    Ok(answer.map_err(|status| Failure::from_status(&status, &remote.admin))?.into_inner().into())
+}
+
 impl Status {
-    fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
+        let version = format!("answered by {} (version {})", self.node, self.version);
+        let Some(cluster_id) = &self.cluster_id else {
+            let waits = self.joining.as_deref().unwrap_or("it has just started");
+            return format!("in no cluster yet, {version}: {waits}\n");
+        };
+        let leader =
+            self.leader.as_ref().map_or_else(|| "no leader known".to_owned(), |leader| format!("led by {leader}"));
+        let voters = self.voters.len();
+        let losses = match (self.has_quorum, self.failure_tolerance) {
+            (false, _) => "NO QUORUM: what runs goes on, nothing can be changed, nothing moves".to_owned(),
+            (true, 0) => "the loss of a voter stops all changes".to_owned(),
+            (true, 1) => "one more voter may be lost".to_owned(),
+            (true, more) => format!("{more} more voters may be lost"),
+        };
+        let joining = self.joining.as_ref().map_or_else(String::new, |joining| format!("\n{}: {joining}", self.node));
         format!(
-            "cluster {}, answered by {} (version {}), {}, term {}, applied up to {}\n",
-            self.cluster_id,
-            self.node,
-            self.version,
-            self.leader.as_ref().map_or_else(|| "no leader known".to_owned(), |leader| format!("led by {leader}")),
+            "cluster {cluster_id}, {version}, {leader}, term {}, applied up to {}\n{voters} voter{}, {} of {} nodes heard: {losses}{joining}\n",
             self.term,
             self.applied_index,
+            if voters == 1 { "" } else { "s" },
+            self.nodes_alive,
+            self.members.len(),
         )
     }
 }
@@ -77,7 +113,8 @@ impl Rows for Status {
             let role = match (member.is_leader, member.is_voter) {
                 (true, _) => "leader",
                 (false, true) => "voter",
-                (false, false) => "learner",
+                (false, false) if self.learners.iter().any(|peer| peer.name == member.name) => "learner",
+                (false, false) => "",
             };
             vec![member.name.clone(), member.generation.to_string(), member.address.clone(), role.to_owned()]
         };
@@ -94,14 +131,28 @@ impl From<GetStatusResponse> for Status {
             is_voter: member.is_voter,
             is_leader: member.is_leader,
         };
+        let peer = |peer: sluice_proto::admin::v1::RaftPeer| Peer {
+            name: peer.name,
+            raft_id: peer.raft_id,
+            address: peer.address,
+            is_leader: peer.is_leader,
+            lag_entries: peer.lag_entries,
+            last_contact_ms: peer.last_contact_ms,
+        };
         Self {
-            cluster_id: answer.cluster_id,
+            cluster_id: Some(answer.cluster_id).filter(|id| !id.is_empty()),
             node: answer.node,
             version: answer.version,
             leader: Some(answer.leader).filter(|leader| !leader.is_empty()),
             term: answer.term,
             applied_index: answer.applied_index,
             members: answer.members.into_iter().map(member).collect(),
+            voters: answer.voters.into_iter().map(peer).collect(),
+            learners: answer.learners.into_iter().map(peer).collect(),
+            failure_tolerance: answer.failure_tolerance,
+            has_quorum: answer.has_quorum,
+            nodes_alive: answer.nodes_alive,
+            joining: Some(answer.joining).filter(|joining| !joining.is_empty()),
         }
     }
 }

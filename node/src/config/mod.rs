@@ -18,7 +18,10 @@ mod yaml;
 pub use cluster_name::ClusterName;
 pub use error::{ConfigError, ConfigErrors};
 pub use manifest::Manifest;
-pub use node::{Host, InFlight, Log, LogFormat, Node, Overrides};
+pub use node::{
+    AdminTls, AdminTokens, Balance, Cluster, ClusterCredentials, ClusterTls, Credentials, Host, InFlight, Log,
+    LogFormat, Node, Overrides, Pair, Security, Tokens,
+};
 pub use secret::{ReferenceError, SECRET_BYTES_MAX, Secret, SecretError, SecretRoots, Value};
 
 /// All values, or all errors.

@@ -78,7 +78,9 @@ async fn start_node(dir: &Path, manifest: &str) -> anyhow::Result<app::Node> {
     };
     let host = Host { name: None, cores: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN) };
     let config = config::Node::load(None, &BTreeMap::new(), &flags, &host)?;
-    Ok(app::Node::start(config).await?)
+    let mut node = app::Node::start(config).await?;
+    node.up().await?;
+    Ok(node)
 }
 
 fn manifest(shards: u32, broker: &Broker, kafka: &Kafka) -> String {

@@ -26,7 +26,7 @@ use crate::{
     pipeline::source::{
         backoff::Backoff,
         connection::Connection,
-        session::{Ending, Event, Session},
+        session::{Ending, Event, Session, Version},
     },
     registry::State,
 };
@@ -89,9 +89,13 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
         Ok(made) => made,
         Err(message) => return Err((job, message)),
     };
-    // The coordinator knows of the session before the broker does: whoever comes after this node must find it.
-    job.task.set_session(Some(setup.recorded_before(&job)));
-    if let Err(error) = job.checkpointer.record(&job.task).await {
+    // The coordinator knows of the session before the broker does: whoever comes after this node must find it. Where it knows exactly
+    // this already, a word more says nothing new, and a shard that moves need not wait for it: what was read is of this epoch, under
+    // which nobody else may change it.
+    let before = setup.recorded_before(&job);
+    let is_known = job.recorded.as_ref() == Some(&before);
+    job.task.set_session(Some(before));
+    if !is_known && let Err(error) = job.checkpointer.record(&job.task).await {
         return Err((job, error.to_string()));
     }
     let slot = core.slots.borrow_mut().free();
@@ -109,15 +113,17 @@ impl Driver {
     /// Connects again and again until something ends the task.
     async fn carry(&mut self) -> End {
         let mut backoff = Backoff::default();
+        let mut taken_over_at = None;
         for attempt in 0.. {
-            if self.stop().is_some() {
+            if !self.may_connect(taken_over_at.take()).await {
                 return End::Stopped { is_clean: self.is_idle() };
             }
             let close = match self.connect(attempt).await {
                 Ok(connection) => self.serve(connection).await,
                 Err(close) => close,
             };
-            if let Some(accepted_at) = self.accepted_at.take() {
+            let accepted_at = self.accepted_at.take();
+            if let Some(accepted_at) = accepted_at {
                 backoff.ended(accepted_at.elapsed());
             }
             match close {
@@ -131,6 +137,9 @@ impl Driver {
                     self.lost(&format!("the Kafka producer failed: {why}"), true, &mut backoff).await;
                 }
                 Close::Lost { why, is_retryable } => {
+                    // MQTT 3.1.1 ends the old connection of a session that is taken over without a word [MQTT-3.1.4-2].
+                    let is_wordless = self.job.manifest.source.version == Version::V311 && accepted_at.is_some();
+                    taken_over_at = (!is_retryable || is_wordless).then(Instant::now);
                     if self.may_leave_behind(attempt) {
                         tracing::warn!(shard = %self.job.task.shard, client_id = %self.job.client_id, "{why}: the session could not be ended; if the MQTT broker has one, remove it there");
                         return End::Retired;
@@ -151,6 +160,19 @@ impl Driver {
             Purpose::Run => false,
             Purpose::Retire => !was_open,
             Purpose::Discard => !was_open || attempt + 1 >= DISCARD_ATTEMPTS,
+        }
+    }
+
+    /// Waits until the task may connect; false: it is told to stop, or the shard is no longer this node's.
+    async fn may_connect(&self, taken_over_at: Option<Instant>) -> bool {
+        let mut stop = self.job.stop.clone();
+        if !self.job.permit.is_leased() {
+            self.job.task.set_status(State::Connecting, "waits until the cluster's leader answers before it connects");
+        }
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(Option::is_some) => false,
+            permit = self.job.permit.obtain(taken_over_at) => permit.is_ok(),
         }
     }
 
@@ -350,6 +372,9 @@ impl Driver {
 
     /// MQTT 3.1.1 ends a session by connecting clean and disconnecting.
     async fn end_by_clean_connection(&self, close: Close) -> Close {
+        if !self.may_connect(None).await {
+            return Close::Ended(End::Stopped { is_clean: self.is_idle() });
+        }
         let ended = async {
             let mut session = Session::new(self.setup.ending_settings()).map_err(|error| error.to_string())?;
             let mut connection = self.setup.connector.connect(0).await.map_err(|error| error.to_string())?;

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{Manifest, manifest::Resolved},
+    lease::Permit,
     pipeline::checkpoint::Checkpointer,
     registry::Task,
 };
@@ -28,6 +29,8 @@ pub(crate) struct Job {
     /// The session that the broker keeps, by the shard's last word.
     pub(crate) recorded: Option<Recorded>,
     pub(crate) checkpointer: Checkpointer,
+    /// Asked for before every CONNECT.
+    pub(crate) permit: Permit,
     pub(crate) stop: watch::Receiver<Option<Stop>>,
 }
 

@@ -8,12 +8,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use sluice_coordinator::{
     Coordinator, ProposeError,
     machine::{Outcome, RecordCheckpoints},
-    model::{Checkpoint, Ledger, ShardId},
+    model::{Checkpoint, Ledger, Owner, ShardId},
     now,
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, sleep_until},
 };
 
 use crate::registry::{Registry, State, Task};
@@ -51,9 +51,9 @@ struct Word {
 
 impl Checkpointer {
     /// A handle, and the service that answers it.
-    pub fn new(coordinator: Coordinator, registry: Arc<Registry>, every: Duration) -> (Self, Service) {
+    pub fn new(coordinator: Coordinator, me: Owner, registry: Arc<Registry>, every: Duration) -> (Self, Service) {
         let (words, inbox) = mpsc::channel(WAITING_MAX);
-        (Self { words }, Service { coordinator, registry, every, inbox, last: BTreeMap::new() })
+        (Self { words }, Service { coordinator, me, registry, every, inbox, last: BTreeMap::new() })
     }
 
     /// Returns when the task's present word is in the log.
@@ -90,6 +90,7 @@ impl Checkpointer {
 #[derive(Debug)]
 pub struct Service {
     coordinator: Coordinator,
+    me: Owner,
     registry: Arc<Registry>,
     every: Duration,
     inbox: mpsc::Receiver<Word>,
@@ -100,8 +101,7 @@ pub struct Service {
 impl Service {
     /// Runs until every handle is gone.
     pub async fn run(mut self) {
-        let mut ticks = interval_at(Instant::now() + self.every, self.every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = Instant::now() + self.every;
         let mut words = Vec::new();
         loop {
             tokio::select! {
@@ -111,7 +111,11 @@ impl Service {
                     }
                     self.record_words(std::mem::take(&mut words)).await;
                 }
-                _ = ticks.tick() => self.record_changes().await,
+                () = sleep_until(next) => {
+                    self.record_changes().await;
+                    // The leader stretches it when many nodes would write more to the log than it should carry.
+                    next = Instant::now() + self.every.max(self.coordinator.checkpoint_interval());
+                }
             }
         }
     }
@@ -163,9 +167,7 @@ impl Service {
         &mut self,
         checkpoints: Vec<(ShardId, Checkpoint)>,
     ) -> Result<BTreeMap<ShardId, String>, ProposeError> {
-        let me = self.coordinator.me();
-        let node = me.ok_or_else(|| ProposeError::Unavailable("this node is not attached yet".to_owned()))?;
-        let command = RecordCheckpoints { node, checkpoints: checkpoints.clone() };
+        let command = RecordCheckpoints { node: self.me.clone(), checkpoints: checkpoints.clone() };
         let refused: BTreeMap<_, _> = match self.coordinator.propose(command).await? {
             Outcome::Recorded { refused } => {
                 refused.into_iter().map(|refused| (refused.shard.clone(), refused.to_string())).collect()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sluice_coordinator::model::{
-    Checkpoint, Epoch, Owner, PipelineSpec, PipelineState, Revision, Session, ShardId, SourceIdentity, State,
+    Checkpoint, Epoch, Owner, PipelineSpec, PipelineState, Revision, Session, Shard, ShardId, SourceIdentity, State,
 };
 
 use crate::lane::Purpose;
@@ -25,15 +25,19 @@ pub(crate) struct Background {
     pub(crate) checkpoint: Option<Checkpoint>,
 }
 
-/// Every task that `me` should run. A shard of a paused pipeline is not among them: it is stopped and given back.
+/// Every task that `me` should run. A shard of a paused pipeline is not among them, nor one that is being handed over: it is stopped
+/// and given back.
 pub(crate) fn desired(state: &State, me: &Owner) -> BTreeMap<ShardId, Desired> {
-    let mine = state.shards.iter().filter(|(_, shard)| shard.owner.as_ref() == Some(me));
+    let is_mine = |shard: &Shard| shard.owner.as_ref() == Some(me) && shard.handover.is_none();
+    let mine = state.shards.iter().filter(|(_, shard)| is_mine(shard));
     mine.filter_map(|(id, shard)| {
         let pipeline = state.pipelines.get(&id.pipeline)?;
         let opened = shard.session.as_ref().map_or(pipeline.revision, |session| session.revision);
         let old = pipeline.spec_at(opened)?;
         let (purpose, revision) = match pipeline.state {
             PipelineState::Paused => return None,
+            // The pipeline has fewer shards now, and this one's readings come first.
+            PipelineState::Running if shard.is_retiring => (Purpose::Retire, opened),
             PipelineState::Running if is_same_session(&old.source, &pipeline.spec.source) => {
                 (Purpose::Run, pipeline.revision)
             }
@@ -44,6 +48,12 @@ pub(crate) fn desired(state: &State, me: &Owner) -> BTreeMap<ShardId, Desired> {
         Some((id.clone(), Desired { epoch: shard.epoch, purpose, revision }))
     })
     .collect()
+}
+
+/// Shards of `me` that are on their way to another node.
+pub(crate) fn leaving(state: &State, me: &Owner) -> impl Iterator<Item = ShardId> {
+    let leaves = |shard: &Shard| shard.owner.as_ref() == Some(me) && shard.handover.is_some();
+    state.shards.iter().filter(move |(_, shard)| leaves(shard)).map(|(id, _)| id.clone())
 }
 
 /// What the task of `shard` starts from.
@@ -60,4 +70,62 @@ fn is_same_session(old: &SourceIdentity, new: &SourceIdentity) -> bool {
     old.share_group == new.share_group
         && old.client_id_prefix == new.client_id_prefix
         && old.servers.iter().any(|server| new.servers.contains(server))
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_coordinator::model::{Generation, Handover, Pipeline, UnixMs};
+
+    use super::*;
+
+    fn shard(owner: &Owner) -> Shard {
+        Shard {
+            owner: Some(owner.clone()),
+            epoch: Epoch(3),
+            since: UnixMs(0),
+            session: None,
+            handover: None,
+            is_retiring: false,
+        }
+    }
+
+    #[test]
+    fn a_shard_on_its_way_is_stopped_and_a_retiring_one_reads_its_session_empty() -> anyhow::Result<()> {
+        let me = Owner { node: "a".parse()?, generation: Generation(2) };
+        let before = Owner { generation: Generation(1), ..me.clone() };
+        let name = "readings".parse()?;
+        let spec = PipelineSpec {
+            name: "readings".parse()?,
+            manifest: String::new(),
+            shards: std::num::NonZeroU32::MIN,
+            source: SourceIdentity {
+                servers: vec!["mqtt://broker".to_owned()],
+                share_group: Some("readings".to_owned()),
+                client_id_prefix: "sluice-readings".to_owned(),
+            },
+            filters: vec!["#".to_owned()],
+        };
+        let mut state = State::default();
+        let pipeline = Pipeline {
+            spec,
+            revision: Revision(1),
+            state: PipelineState::Running,
+            applied_at: UnixMs(0),
+            earlier: BTreeMap::new(),
+        };
+        state.pipelines.insert("readings".parse()?, pipeline);
+        let handover = Some(Handover { to: "b".parse()?, since: UnixMs(1) });
+        for (index, shard) in
+            [shard(&me), Shard { handover, ..shard(&me) }, Shard { is_retiring: true, ..shard(&me) }, shard(&before)]
+                .into_iter()
+                .enumerate()
+        {
+            state.shards.insert(ShardId::new(&name, u32::try_from(index)?), shard);
+        }
+        let desired = desired(&state, &me);
+        let purposes: Vec<_> = desired.iter().map(|(id, desired)| (id.index, desired.purpose)).collect();
+        assert_eq!(purposes, [(0, Purpose::Run), (2, Purpose::Retire)]);
+        assert_eq!(leaving(&state, &me).map(|id| id.index).collect::<Vec<_>>(), [1]);
+        Ok(())
+    }
 }

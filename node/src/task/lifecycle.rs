@@ -34,16 +34,22 @@ pub(crate) enum Action {
     Nothing,
 }
 
-/// The table: what is wanted against what is there.
-pub(crate) fn action(desired: Option<&Desired>, running: Option<(&Desired, &Phase)>, now: Instant) -> Action {
+/// The table: what is wanted against what is there. Only under a valid lease does a task start; what runs and what stops needs none.
+pub(crate) fn action(
+    desired: Option<&Desired>,
+    running: Option<(&Desired, &Phase)>,
+    is_leased: bool,
+    now: Instant,
+) -> Action {
+    let start = if is_leased { Action::Start } else { Action::Nothing };
     match (desired, running) {
         (None, None) => Action::Nothing,
-        (Some(_), None) => Action::Start,
+        (Some(_), None) => start,
         (_, Some((_, Phase::Stopping | Phase::Retired))) => Action::Nothing,
         (Some(wanted), Some((has, Phase::Running))) if wanted == has => Action::Nothing,
         (_, Some((_, Phase::Running))) => Action::Stop,
         (Some(wanted), Some((has, Phase::Failed { again_at }))) => {
-            if wanted != has || again_at.is_some_and(|at| at <= now) { Action::Start } else { Action::Nothing }
+            if wanted != has || again_at.is_some_and(|at| at <= now) { start } else { Action::Nothing }
         }
         (None, Some((_, Phase::Failed { .. }))) => Action::Release,
     }
@@ -84,7 +90,9 @@ mod tests {
             (None, Some((&one, &failed)), Action::Release),
             (Some(&two), Some((&one, &Phase::Retired)), Action::Nothing),
         ] {
-            assert_eq!(action(desired, running, now), expected, "{desired:?} {running:?}");
+            assert_eq!(action(desired, running, true, now), expected, "{desired:?} {running:?}");
+            let unleased = if expected == Action::Start { Action::Nothing } else { expected };
+            assert_eq!(action(desired, running, false, now), unleased, "without a lease: {desired:?} {running:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! Steers what runs here to what the coordinator wants.
 //!
-//! One loop: look at the applied state and at what has ended, ask the table, start and stop. A task's shard is given back
-//! with its last checkpoint, in the order: stopped on its lane, word in the log, next task.
+//! One loop: look at what the leader has told this node and at what has ended, ask the table, start and stop. A task's shard is given
+//! back with its last checkpoint, in the order: stopped on its lane, word in the log, next task. A node that hears no leader
+//! keeps what was told last: nothing stops, and nothing starts.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_coordinator::{Coordinator, model::ShardId};
+use sluice_coordinator::{
+    Coordinator, Lease,
+    model::{Epoch, Owner, Revision, ShardId, State as Told},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -24,7 +28,8 @@ use super::{
 };
 use crate::{
     config::{InFlight, SecretRoots},
-    lane::{End, Ended, Job, Lane, Stop},
+    lane::{End, Ended, Job, Lane, Purpose, Stop},
+    lease::Permits,
     pipeline::checkpoint::Checkpointer,
     registry::{Registry, State, Task},
 };
@@ -49,12 +54,18 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Supervisor {
     config: Config,
-    coordinator: Coordinator,
+    /// What the leader has told this node.
+    part: watch::Receiver<Arc<Told>>,
+    lease: Lease,
+    me: Owner,
+    permits: Permits,
     registry: Arc<Registry>,
     checkpointer: Checkpointer,
     lanes: Vec<Lane>,
     running: BTreeMap<ShardId, Running>,
     prepared: Prepared,
+    /// Shards given back under these epochs, until the leader tells that it knows.
+    released: BTreeMap<ShardId, Epoch>,
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Last words on their way to the log.
     words: JoinSet<Said>,
@@ -75,6 +86,8 @@ struct Running {
 #[derive(Debug)]
 struct Said {
     task: Arc<Task>,
+    /// The shard is given back.
+    is_released: bool,
     /// None: the word is in the log, or the shard is another's: either way nothing is left to say.
     again: Option<Word>,
 }
@@ -92,7 +105,8 @@ impl Supervisor {
     /// The system gives no threads or descriptors.
     pub fn start(
         config: Config,
-        coordinator: Coordinator,
+        coordinator: &Coordinator,
+        me: Owner,
         registry: Arc<Registry>,
         checkpointer: Checkpointer,
     ) -> io::Result<Self> {
@@ -101,17 +115,37 @@ impl Supervisor {
         let lanes = (0..config.lanes).map(|number| Lane::start(number, config.in_flight, ended_out.clone()));
         let lanes = lanes.collect::<io::Result<_>>()?;
         let (running, prepared, words) = (BTreeMap::new(), Prepared::default(), JoinSet::new());
-        Ok(Self { config, coordinator, registry, checkpointer, lanes, running, prepared, ended, words })
+        let (part, lease, released) = (coordinator.part(), coordinator.lease(), BTreeMap::new());
+        let permits = Permits::new(lease.clone(), part.clone(), me.clone());
+        Ok(Self {
+            config,
+            part,
+            lease,
+            me,
+            permits,
+            registry,
+            checkpointer,
+            lanes,
+            running,
+            prepared,
+            released,
+            ended,
+            words,
+        })
     }
 
     /// Reconciles until `stop`, then stops every task. Returns whether nothing was left in flight.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> bool {
-        let mut applied = self.coordinator.applied();
+        let (mut told, lease) = (self.part.clone(), self.lease.clone());
         while !*stop.borrow() {
-            self.reconcile();
+            // What is told from here on is a change, also while this looks.
+            let part = Arc::clone(&told.borrow_and_update());
+            let is_leased = lease.is_valid();
+            self.reconcile(&part, is_leased);
             tokio::select! {
                 // An error says that the coordinator or the node is going away: `stop` follows.
-                changed = applied.changed() => if changed.is_err() { break },
+                changed = told.changed() => if changed.is_err() { break },
+                () = lease.valid(), if !is_leased => {}
                 changed = stop.changed() => if changed.is_err() { break },
                 Some(ended) = self.ended.recv() => { self.take(&ended); }
                 Some(said) = self.words.join_next() => self.heard(said.ok()),
@@ -121,16 +155,22 @@ impl Supervisor {
         self.stop_all().await
     }
 
-    fn reconcile(&mut self) {
-        let Some(me) = self.coordinator.me() else { return };
-        let desired = self.coordinator.view(|state| desired::desired(state, &me));
+    fn reconcile(&mut self, part: &Told, is_leased: bool) {
+        self.released.retain(|shard, epoch| part.shards.get(shard).is_some_and(|told| told.epoch == *epoch));
+        let mut desired = desired::desired(part, &self.me);
+        desired.retain(|shard, _| !self.released.contains_key(shard));
+        let leaving = desired::leaving(part, &self.me);
+        let leaving = leaving.filter(|shard| !self.running.contains_key(shard) && !self.released.contains_key(shard));
+        for shard in leaving.collect::<Vec<_>>() {
+            self.give_back(part, &shard);
+        }
         let now = Instant::now();
         let known: Vec<_> = desired.keys().chain(self.running.keys()).cloned().collect();
         for shard in known {
             let wanted = desired.get(&shard);
             let has = self.running.get(&shard).map(|running| (&running.desired, &running.phase));
-            match (action(wanted, has, now), wanted) {
-                (Action::Start, Some(wanted)) => self.start_task(&shard, wanted),
+            match (action(wanted, has, is_leased, now), wanted) {
+                (Action::Start, Some(wanted)) => self.start_task(part, &shard, wanted),
                 (Action::Stop, _) => self.stop_task(&shard),
                 (Action::Release, _) => self.release_failed(&shard),
                 _ => {}
@@ -138,8 +178,8 @@ impl Supervisor {
         }
     }
 
-    fn start_task(&mut self, shard: &ShardId, wanted: &Desired) {
-        let Some(background) = self.coordinator.view(|state| desired::background(state, shard, wanted)) else { return };
+    fn start_task(&mut self, part: &Told, shard: &ShardId, wanted: &Desired) {
+        let Some(background) = desired::background(part, shard, wanted) else { return };
         let failures = self.running.remove(shard).map_or(0, |running| running.failures);
         let task = Arc::new(Task::new(shard.clone(), wanted.epoch));
         if let Some(checkpoint) = &background.checkpoint {
@@ -196,6 +236,7 @@ impl Supervisor {
             resolved,
             recorded: background.session,
             checkpointer: self.checkpointer.clone(),
+            permit: self.permits.of(&task.shard, task.epoch),
             stop,
         })
     }
@@ -228,11 +269,36 @@ impl Supervisor {
             }
             // A task that was restarted in place, for a new revision say, keeps its shard.
             End::Stopped { .. } | End::Failed { .. } => {
-                let is_wanted = self.still_mine(&ended.shard);
+                // Nor does one that ended by itself, since its permit was taken away, and may be given another.
+                running.phase = Phase::Stopping;
+                let is_wanted = desired::desired(&self.part.borrow(), &self.me).contains_key(&ended.shard);
                 self.say(Word { task, is_release: !is_wanted });
             }
         }
         !matches!(ended.end, End::Stopped { is_clean: false })
+    }
+
+    /// Gives back a shard that has not been started here, as it came.
+    fn give_back(&mut self, part: &Told, shard: &ShardId) {
+        let Some(told) = part.shards.get(shard) else { return };
+        let task = Arc::new(Task::new(shard.clone(), told.epoch));
+        if let Some(checkpoint) = part.checkpoints.get(shard) {
+            task.resume(checkpoint);
+        }
+        task.set_session(told.session.clone());
+        task.set_status(State::Stopped, "");
+        let desired = Desired { epoch: told.epoch, purpose: Purpose::Run, revision: Revision::default() };
+        let running = Running {
+            desired,
+            phase: Phase::Stopping,
+            task: Arc::clone(&task),
+            stop: watch::Sender::new(None),
+            lane: self.emptiest_lane(),
+            started_at: Instant::now(),
+            failures: 0,
+        };
+        self.running.insert(shard.clone(), running);
+        self.say(Word { task, is_release: true });
     }
 
     fn release_failed(&mut self, shard: &ShardId) {
@@ -242,11 +308,6 @@ impl Supervisor {
             let task = Arc::clone(&running.task);
             self.say(Word { task, is_release: true });
         }
-    }
-
-    fn still_mine(&self, shard: &ShardId) -> bool {
-        let me = self.coordinator.me();
-        me.is_some_and(|me| self.coordinator.view(|state| desired::desired(state, &me).contains_key(shard)))
     }
 
     fn say(&mut self, word: Word) {
@@ -259,11 +320,12 @@ impl Supervisor {
                 false => checkpointer.record(&word.task).await,
             };
             match said {
-                Ok(()) | Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { task, again: None },
+                Ok(()) => Said { task, is_released: word.is_release, again: None },
+                Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { task, is_released: false, again: None },
                 Err(RecordError::Unavailable(error)) => {
                     tracing::warn!(shard = %task.shard, %error, "the last checkpoint is not recorded yet");
                     sleep(LOOK_EVERY).await;
-                    Said { task, again: Some(word) }
+                    Said { task, is_released: false, again: Some(word) }
                 }
             }
         });
@@ -272,7 +334,10 @@ impl Supervisor {
     fn heard(&mut self, said: Option<Said>) {
         match said {
             Some(Said { again: Some(word), .. }) => self.say(word),
-            Some(Said { task, again: None }) => {
+            Some(Said { task, is_released, again: None }) => {
+                if is_released {
+                    self.released.insert(task.shard.clone(), task.epoch);
+                }
                 let is_over = |running: &Running| {
                     Arc::ptr_eq(&running.task, &task) && matches!(running.phase, Phase::Stopping | Phase::Retired)
                 };

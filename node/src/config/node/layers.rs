@@ -35,6 +35,26 @@ overrides! {
     data_dir => "data_dir": "Directory of the coordinator's log.",
     admin_listen => "admin_listen": "gRPC address.",
     admin_allow_remote => "admin_allow_remote": "`true` or `false`.",
+    admin_tls_cert_file => "admin_tls"."cert_file": "Certificate of the admin listener.",
+    admin_tls_key_file => "admin_tls"."key_file": "Its key.",
+    admin_tokens_read => "admin_tokens"."read": "Token of those who look.",
+    admin_tokens_operate => "admin_tokens"."operate": "Token of those who may do everything.",
+    cluster_listen => "cluster_listen": "Address for other nodes.",
+    cluster_advertise => "cluster_advertise": "`host:port` under which they reach it.",
+    seeds => "seeds": "`host:port`s, separated by `,`.",
+    bootstrap_expect => "bootstrap_expect": "Nodes to wait for before a cluster is founded.",
+    bootstrap => "bootstrap": "`true` or `false`.",
+    voters_max => "voters_max": "3 or 5.",
+    lease => "lease": "How long a node may start tasks unheard.",
+    keep_alive => "keep_alive": "Time between two renewals of the lease.",
+    heartbeat => "heartbeat": "Time between two of the Raft leader.",
+    election_timeout => "election_timeout": "A range, as in `500ms-1s`.",
+    balance => "balance": "`count` or `rate`.",
+    cluster_tls_ca_file => "cluster_tls"."ca_file": "Who signs the nodes' certificates.",
+    cluster_tls_cert_file => "cluster_tls"."cert_file": "This node's certificate.",
+    cluster_tls_key_file => "cluster_tls"."key_file": "Its key.",
+    cluster_tls_server_name => "cluster_tls"."server_name": "The name in every node's certificate.",
+    cluster_insecure => "cluster_insecure": "`true` or `false`.",
     http_listen => "http_listen": "HTTP address.",
     pipelines_dir => "pipelines_dir": "Directory of pipelines to apply at start.",
     lanes => "lanes": "Threads that carry readings.",
@@ -89,11 +109,14 @@ fn variable(name: &str) -> String {
 }
 
 fn leaf(name: &str, place: &str, text: &str) -> Node {
-    if name != "secret_roots" {
-        return Node::named(place, text);
-    }
-    let roots = text.split(':').filter(|root| !root.is_empty()).map(|root| Node::named(place, root)).collect();
-    Node { place: Place::Named(place.into()), value: Value::List(roots) }
+    let separator = match name {
+        "secret_roots" => ':',
+        "seeds" => ',',
+        _ => return Node::named(place, text),
+    };
+    let parts = text.split(separator).map(str::trim).filter(|part| !part.is_empty());
+    let parts = parts.map(|part| Node::named(place, part)).collect();
+    Node { place: Place::Named(place.into()), value: Value::List(parts) }
 }
 
 fn table(place: &str) -> Node {

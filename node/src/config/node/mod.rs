@@ -3,6 +3,8 @@
 //! Every setting can be given in all three ways, under one name: `in_flight.lane_readings` in the file, `SLUICE_IN_FLIGHT_LANE_READINGS` in the
 //! environment, `--in-flight-lane-readings` as a flag. All are checked together and every error is told.
 
+mod cluster;
+mod credentials;
 mod layers;
 mod show;
 #[cfg(test)]
@@ -18,10 +20,12 @@ use std::{
 
 use sluice_coordinator::model::NodeName;
 
+pub use cluster::{Balance, Cluster, ClusterTls, Security};
+pub use credentials::{ClusterCredentials, Credentials, Pair, Tokens};
 pub use layers::Overrides;
 
 use super::{
-    ClusterName, ConfigErrors, SecretRoots,
+    ClusterName, ConfigErrors, SecretRoots, Value,
     error::Report,
     read::{Field, Reader, Table},
     yaml,
@@ -56,10 +60,17 @@ pub struct Node {
     pub cluster: ClusterName,
     /// `data_dir`: the coordinator's log and snapshots. Default `/var/lib/sluice`.
     pub data_dir: PathBuf,
-    /// `admin_listen`: gRPC. Default `127.0.0.1:7070`; another than a loopback address needs `admin_allow_remote: true`.
+    /// How it is one of several.
+    pub clustering: Cluster,
+    /// `admin_listen`: gRPC. Default `127.0.0.1:7070`; another than a loopback address needs `admin_tls` and `admin_tokens`, or
+    /// `admin_allow_remote: true`.
     pub admin_listen: SocketAddr,
     /// `admin_allow_remote`: the user knows that whoever reaches `admin_listen` rules the cluster. Default false.
     pub admin_allow_remote: bool,
+    /// `admin_tls`: the certificate that the admin listener shows. Default none.
+    pub admin_tls: Option<AdminTls>,
+    /// `admin_tokens`: what callers of the admin listener must show. Default none: nothing.
+    pub admin_tokens: Option<AdminTokens>,
     /// `http_listen`: metrics and health, which tell much and change nothing. Default `127.0.0.1:7071`.
     pub http_listen: SocketAddr,
     /// `pipelines_dir`: pipelines that are applied at start. Default none.
@@ -76,6 +87,24 @@ pub struct Node {
     pub checkpoint_interval: Duration,
     /// `log`
     pub log: Log,
+}
+
+/// `admin_tls`: PEM files, read at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTls {
+    /// `cert_file`: the certificate.
+    pub cert_file: PathBuf,
+    /// `key_file`: its key.
+    pub key_file: PathBuf,
+}
+
+/// `admin_tokens`: text or `${file:…}`, resolved at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTokens {
+    /// `read`: looks and changes nothing. Default none.
+    pub read: Option<Value>,
+    /// `operate`: may do everything.
+    pub operate: Value,
 }
 
 /// How much may be in flight; what reaches a bound is not read until there is room. Bytes are those of payloads and keys.
@@ -156,17 +185,8 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
     };
     let cluster = table.or("cluster", ClusterName::default(), Field::parse);
     let data_dir = table.or("data_dir", PathBuf::from("/var/lib/sluice"), path);
-    let admin_allow_remote = table.or("admin_allow_remote", false, Field::bool);
-    let admin_listen = table.or("admin_listen", SocketAddr::from(([127, 0, 0, 1], 7070)), |field| {
-        let listen = address(field)?;
-        if !listen.ip().is_loopback() && admin_allow_remote == Some(false) {
-            return field.refuse(format!(
-                "{listen} can be reached from other machines, and whoever reaches it rules the cluster; \
-                 give a loopback address, or set `admin_allow_remote: true`"
-            ));
-        }
-        Some(listen)
-    });
+    let clustering = cluster::read(table, name.as_ref());
+    let admin = admin(table);
     let http_listen = table.or("http_listen", SocketAddr::from(([127, 0, 0, 1], 7071)), address);
     let pipelines_dir = table.maybe("pipelines_dir", path);
     let cores = u64::try_from(host.cores.get()).unwrap_or(LANES_MAX);
@@ -181,8 +201,11 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
         name: name?,
         cluster: cluster?,
         data_dir: data_dir?,
-        admin_listen: admin_listen?,
-        admin_allow_remote: admin_allow_remote?,
+        clustering: clustering?,
+        admin_listen: admin.listen?,
+        admin_allow_remote: admin.allow_remote?,
+        admin_tls: admin.tls?,
+        admin_tokens: admin.tokens?,
         http_listen: http_listen?,
         pipelines_dir: pipelines_dir?,
         lanes: NonZeroUsize::new(usize::try_from(lanes?).ok()?)?,
@@ -192,6 +215,45 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
         checkpoint_interval: checkpoint_interval?,
         log: log?,
     })
+}
+
+/// What was read of the admin listener; `None` was reported.
+struct Admin {
+    listen: Option<SocketAddr>,
+    allow_remote: Option<bool>,
+    tls: Option<Option<AdminTls>>,
+    tokens: Option<Option<AdminTokens>>,
+}
+
+fn admin(table: &Table<'_>) -> Admin {
+    let allow_remote = table.or("admin_allow_remote", false, Field::bool);
+    let tls = table.maybe("admin_tls", |field| {
+        let table = field.table()?;
+        let file = |key, what| table.required(key, what).and_then(|field| path(&field));
+        let cert_file = file("cert_file", "the PEM file of the listener's certificate");
+        let key_file = file("key_file", "the PEM file of its key");
+        table.finish();
+        Some(AdminTls { cert_file: cert_file?, key_file: key_file? })
+    });
+    let tokens = table.maybe("admin_tokens", |field| {
+        let table = field.table()?;
+        let operate = table.required("operate", "the token of those who may change things").and_then(|f| f.parse());
+        let read = table.maybe("read", Field::parse);
+        table.finish();
+        Some(AdminTokens { read: read?, operate: operate? })
+    });
+    let is_guarded = !matches!((&tls, &tokens), (Some(None), _) | (_, Some(None)));
+    let listen = table.or("admin_listen", SocketAddr::from(([127, 0, 0, 1], 7070)), |field| {
+        let listen = address(field)?;
+        if !listen.ip().is_loopback() && allow_remote == Some(false) && !is_guarded {
+            return field.refuse(format!(
+                "{listen} can be reached from other machines, and whoever reaches it rules the cluster; \
+                 give admin_tls and admin_tokens, or a loopback address, or set `admin_allow_remote: true`"
+            ));
+        }
+        Some(listen)
+    });
+    Admin { listen, allow_remote, tls, tokens }
 }
 
 fn in_flight(table: &Table<'_>) -> Option<InFlight> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{LogFormat, Node};
+use super::{Balance, LogFormat, Node, Security};
 use crate::config::units;
 
 #[derive(Serialize)]
@@ -12,6 +12,27 @@ struct Document<'n> {
     data_dir: String,
     admin_listen: String,
     admin_allow_remote: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_tls: Option<AdminTls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_tokens: Option<AdminTokens>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_listen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_advertise: Option<&'n str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_tls: Option<ClusterTls<'n>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_insecure: Option<bool>,
+    seeds: &'n [String],
+    bootstrap_expect: u64,
+    bootstrap: bool,
+    voters_max: u64,
+    lease: String,
+    keep_alive: String,
+    heartbeat: String,
+    election_timeout: String,
+    balance: &'static str,
     http_listen: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pipelines_dir: Option<String>,
@@ -21,6 +42,28 @@ struct Document<'n> {
     drain_deadline: String,
     checkpoint_interval: String,
     log: Log<'n>,
+}
+
+#[derive(Serialize)]
+struct AdminTls {
+    cert_file: String,
+    key_file: String,
+}
+
+#[derive(Serialize)]
+struct AdminTokens {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<String>,
+    operate: String,
+}
+
+#[derive(Serialize)]
+struct ClusterTls<'n> {
+    ca_file: String,
+    cert_file: String,
+    key_file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_name: Option<&'n str>,
 }
 
 #[derive(Serialize)]
@@ -43,12 +86,46 @@ impl Node {
     /// # Errors
     /// The YAML writer's, of which none is known.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::SerializeError> {
+        let cluster = &self.clustering;
+        let (from, to) = cluster.election_timeout;
         serde_saphyr::to_string(&Document {
             name: self.name.as_str(),
             cluster: self.cluster.as_str(),
             data_dir: self.data_dir.display().to_string(),
             admin_listen: self.admin_listen.to_string(),
             admin_allow_remote: self.admin_allow_remote,
+            admin_tls: self.admin_tls.as_ref().map(|tls| AdminTls {
+                cert_file: tls.cert_file.display().to_string(),
+                key_file: tls.key_file.display().to_string(),
+            }),
+            admin_tokens: self.admin_tokens.as_ref().map(|tokens| AdminTokens {
+                read: tokens.read.as_ref().map(|token| token.show(true)),
+                operate: tokens.operate.show(true),
+            }),
+            cluster_listen: cluster.listen.map(|listen| listen.to_string()),
+            cluster_advertise: cluster.advertise.as_deref(),
+            cluster_tls: match &cluster.security {
+                Security::None => None,
+                Security::Tls(tls) => Some(ClusterTls {
+                    ca_file: tls.ca_file.display().to_string(),
+                    cert_file: tls.cert_file.display().to_string(),
+                    key_file: tls.key_file.display().to_string(),
+                    server_name: tls.server_name.as_deref(),
+                }),
+            },
+            cluster_insecure: (cluster.listen.is_some() && cluster.security == Security::None).then_some(true),
+            seeds: &cluster.seeds,
+            bootstrap_expect: cluster.bootstrap_expect,
+            bootstrap: cluster.may_found,
+            voters_max: cluster.voters_max,
+            lease: units::show_duration(cluster.lease),
+            keep_alive: units::show_duration(cluster.keep_alive),
+            heartbeat: units::show_duration(cluster.heartbeat),
+            election_timeout: format!("{}-{}", units::show_duration(from), units::show_duration(to)),
+            balance: match cluster.balance {
+                Balance::Count => "count",
+                Balance::Rate => "rate",
+            },
             http_listen: self.http_listen.to_string(),
             pipelines_dir: self.pipelines_dir.as_ref().map(|path| path.display().to_string()),
             lanes: self.lanes.get(),
