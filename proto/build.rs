@@ -4,11 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use protox::prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "sluice/admin/v1/assignments.proto",
     "sluice/admin/v1/checkpoints.proto",
     "sluice/admin/v1/cluster.proto",
+    "sluice/admin/v1/nodes.proto",
     "sluice/admin/v1/pipelines.proto",
+    "sluice/cluster/v1/node.proto",
     "sluice/state/v1/command.proto",
     "sluice/state/v1/log.proto",
     "sluice/state/v1/state.proto",

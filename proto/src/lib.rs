@@ -5,11 +5,19 @@
 // Generated code does not follow the workspace's lint table.
 #![allow(clippy::all, clippy::pedantic, missing_debug_implementations, unreachable_pub)]
 
-/// Messages and services for operators: pipelines, assignments, checkpoints, cluster.
+/// Messages and services for operators: pipelines, assignments, checkpoints, nodes, cluster.
 pub mod admin {
     /// Version 1, `sluice.admin.v1`.
     pub mod v1 {
         tonic::include_proto!("sluice.admin.v1");
+    }
+}
+
+/// What nodes say to each other.
+pub mod cluster {
+    /// Version 1, `sluice.cluster.v1`.
+    pub mod v1 {
+        tonic::include_proto!("sluice.cluster.v1");
     }
 }
 

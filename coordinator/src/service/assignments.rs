@@ -2,8 +2,8 @@
 
 use futures::stream::BoxStream;
 use sluice_proto::admin::v1::{
-    ListAssignmentsRequest, ListAssignmentsResponse, WatchAssignmentsRequest, WatchAssignmentsResponse,
-    assignment_service_server::AssignmentService,
+    ListAssignmentsRequest, ListAssignmentsResponse, MoveShardRequest, MoveShardResponse, WatchAssignmentsRequest,
+    WatchAssignmentsResponse, assignment_service_server::AssignmentService,
 };
 use tonic::{Request, Response, Status};
 
@@ -39,5 +39,9 @@ impl AssignmentService for Assignments {
         let wanted = request.into_inner().pipeline;
         let pipeline = self.coordinator.view(|state| filter(state, &wanted))?;
         Ok(Response::new(Box::pin(watch::changes(&self.coordinator, pipeline))))
+    }
+
+    async fn move_shard(&self, _: Request<MoveShardRequest>) -> Result<Response<MoveShardResponse>, Status> {
+        Err(Status::failed_precondition("a cluster of one node has nowhere to move a shard to"))
     }
 }

@@ -1,6 +1,9 @@
 //! `ClusterService`.
 
-use sluice_proto::admin::v1::{GetStatusRequest, GetStatusResponse, Member, cluster_service_server::ClusterService};
+use sluice_proto::admin::v1::{
+    BootstrapRequest, BootstrapResponse, GetStatusRequest, GetStatusResponse, Member,
+    cluster_service_server::ClusterService,
+};
 use tonic::{Request, Response, Status};
 
 use crate::{Coordinator, MemberStatus};
@@ -30,6 +33,11 @@ impl ClusterService for Cluster {
             term: status.term,
             applied_index: status.applied_index,
             members: status.members.into_iter().map(member).collect(),
+            ..GetStatusResponse::default()
         }))
+    }
+
+    async fn bootstrap(&self, _: Request<BootstrapRequest>) -> Result<Response<BootstrapResponse>, Status> {
+        Err(Status::failed_precondition("this node is in a cluster"))
     }
 }

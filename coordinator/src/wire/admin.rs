@@ -38,6 +38,7 @@ pub(crate) fn assignment(state: &State, id: &ShardId, shard: &Shard) -> pb::Assi
         since_unix_ms: shard.since.0,
         state: status.map_or(pb::TaskState::Unspecified, |status| status.state.into()).into(),
         message: status.map(|status| status.message.clone()).unwrap_or_default(),
+        ..pb::Assignment::default()
     }
 }
 
