@@ -7,5 +7,6 @@ pub mod scene;
 pub mod scripted;
 
 pub use sluice_loadtest::lab::{
-    admin, environment, eventually, kafka, mosquitto, node, pipeline, ports, process, rounds, topic,
+    admin, cluster, disk, environment, eventually, hivemq, kafka, mosquitto, network, node, pipeline, ports, process,
+    rounds, topic,
 };
