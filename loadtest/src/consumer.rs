@@ -77,12 +77,8 @@ impl Consumer {
                     on_record(record.payload().unwrap_or_default(), stored_unix_ms, format, progress);
                 }
                 // Kafka is away or restarts; said once, as the client tries again by itself.
-                Some(Err(error)) => {
-                    if said.insert(error.to_string()) {
-                        eprintln!("loadtest: Kafka: {error}");
-                    }
-                }
-                None => {}
+                Some(Err(error)) if said.insert(error.to_string()) => eprintln!("loadtest: Kafka: {error}"),
+                Some(Err(_)) | None => {}
             }
         }
     }

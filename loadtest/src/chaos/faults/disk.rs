@@ -35,7 +35,7 @@ pub(super) fn full(stage: &mut Stage, view: &View, chance: &mut Round) -> anyhow
         stage.cluster.set_out(number, true);
     }
     let says = said(stage, number) - said_before;
-    let taken = stage.cluster.view().map(|after| moved(view, &after, &shards)).unwrap_or(0);
+    let taken = stage.cluster.view().map_or(0, |after| moved(view, &after, &shards));
     stage.cluster.node(number).small_disk()?.make_room()?;
     let outcome = ended.map_or_else(|| "it went on running".to_owned(), |status| format!("it ended ({status})"));
     stage.timeline.say(&format!("there is room again: {outcome}"));
@@ -48,5 +48,5 @@ pub(super) fn full(stage: &mut Stage, view: &View, chance: &mut Round) -> anyhow
 }
 
 fn said(stage: &Stage, number: usize) -> usize {
-    stage.cluster.nodes()[number].log().map(|log| log.matches(FULL).count()).unwrap_or(0)
+    stage.cluster.nodes()[number].log().map_or(0, |log| log.matches(FULL).count())
 }

@@ -55,7 +55,7 @@ fn cut(
     stage.timeline.say(&format!("{who}{leads} {what}: {} shards", shards.len()));
     let held = last(chance, CUT_MS.0, CUT_MS.1);
     let again = retransmitted(pid)?.saturating_sub(before);
-    let taken = stage.cluster.view().map(|after| moved(view, &after, &shards)).unwrap_or(0);
+    let taken = stage.cluster.view().map_or(0, |after| moved(view, &after, &shards));
     let evidence = format!(
         "{who}{leads} {what} for {}; {again} segments sent again; others took {taken} of {} shards",
         seconds(held),

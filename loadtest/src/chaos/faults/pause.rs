@@ -29,7 +29,7 @@ pub(super) fn pause(stage: &mut Stage, view: &View, chance: &mut Round) -> anyho
     let lease_ms = u64::try_from(stage.lease.as_millis()).unwrap_or(u64::MAX);
     let held = last(chance, lease_ms + 1_500, lease_ms + 6_000);
     let missing = stage.load.missing().len();
-    let taken = stage.cluster.view().map(|after| moved(view, &after, &shards)).unwrap_or(0);
+    let taken = stage.cluster.view().map_or(0, |after| moved(view, &after, &shards));
     let before = connections(stage, number);
     stage.cluster.node(number).process()?.unpause()?;
     stage.timeline.say(&format!("{who} goes on after {}; others have {taken} of its shards", seconds(held)));
