@@ -28,6 +28,9 @@ pub(crate) struct ChaosArgs {
     /// The program `sluice` [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) sluice: Option<PathBuf>,
+    /// The nodes know each other by certificates, and talk in TLS
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Readings per second over all devices
     #[arg(long, value_name = "READINGS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,

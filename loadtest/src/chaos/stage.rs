@@ -80,6 +80,7 @@ impl Stage {
             nodes,
             program: Some(program),
             network,
+            has_tls: args.tls,
             has_small_disks: kinds.contains(&Kind::FullDisk),
             config,
         })?;

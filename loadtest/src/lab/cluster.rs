@@ -7,6 +7,7 @@ use sluice_proto::admin::v1::{Assignment, TaskState};
 
 use super::{
     admin::Admin,
+    certificates::Authority,
     eventually::within,
     network::Network,
     node::{Node, Site},
@@ -25,6 +26,8 @@ pub struct Setup {
     /// Every node has its own host in it; none: all on 127.0.0.1.
     pub network: Option<Network>,
     pub has_small_disks: bool,
+    /// Nodes know each other by certificates; otherwise their calls are in the clear.
+    pub has_tls: bool,
     /// More lines in every node's configuration.
     pub config: String,
 }
@@ -37,6 +40,8 @@ pub struct Cluster {
     /// Down, hung or cut off: not to be asked.
     is_out: Vec<bool>,
     pub network: Option<Network>,
+    /// Its files must stay as long as nodes start.
+    _authority: Option<Authority>,
 }
 
 /// A shard: pipeline and index.
@@ -84,6 +89,7 @@ impl Cluster {
             seeds.push(format!("{}:{}", site.address(), ports::free()?));
             sites.push(site);
         }
+        let authority = setup.has_tls.then(Authority::make).transpose()?;
         let expected = setup.nodes;
         let nodes = sites.iter().zip(&seeds).map(|(site, listen)| {
             // A single node is a cluster of one without a listener, as a user would run it.
@@ -91,14 +97,15 @@ impl Cluster {
                 String::new()
             } else {
                 format!(
-                    "cluster_listen: {listen}\nseeds: [\"{}\"]\nbootstrap_expect: {expected}\ncluster_insecure: true\n",
-                    seeds.join("\", \"")
+                    "cluster_listen: {listen}\nseeds: [\"{}\"]\nbootstrap_expect: {expected}\n{}",
+                    seeds.join("\", \""),
+                    credentials(authority.as_ref(), site)?
                 )
             };
             Node::prepare_at(site, &[], &format!("{cluster}{}", setup.config))
         });
         let nodes: Vec<Node> = nodes.collect::<anyhow::Result<_>>()?;
-        Ok(Self { is_out: vec![false; nodes.len()], nodes, network: setup.network })
+        Ok(Self { is_out: vec![false; nodes.len()], nodes, network: setup.network, _authority: authority })
     }
 
     /// Starts all nodes and waits until they are ready.
@@ -219,6 +226,17 @@ impl Cluster {
             Ok(view)
         })
     }
+}
+
+fn credentials(authority: Option<&Authority>, site: &Site) -> anyhow::Result<String> {
+    let Some(authority) = authority else { return Ok("cluster_insecure: true\n".to_owned()) };
+    let own = authority.sign(site.name.as_deref().unwrap_or("node"), site.address())?;
+    Ok(format!(
+        "cluster_tls: {{ca_file: {}, cert_file: {}, key_file: {}}}\n",
+        authority.file().display(),
+        own.certificate.display(),
+        own.key.display()
+    ))
 }
 
 impl View {

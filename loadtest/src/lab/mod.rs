@@ -5,6 +5,7 @@
 //! is killed ([`process`]). It sees a node only from outside: its ports, its signals, its disk as a place.
 
 pub mod admin;
+pub mod certificates;
 pub mod cluster;
 pub mod disk;
 pub mod environment;
