@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::wire::Qos;
+use crate::{chaos::ChaosArgs, wire::Qos};
 
 /// Readings under way per connection: above it flat-out publishing only fills the broker's memory.
 const WINDOW_DEFAULT: u16 = 2_000;
@@ -23,7 +23,34 @@ pub(crate) enum Command {
     /// Publish numbered readings, read Kafka, compare
     #[command(long_about = LONG)]
     Run(RunArgs),
+    /// Play faults on a cluster between real brokers, and prove that nothing is lost
+    #[command(long_about = CHAOS)]
+    Chaos(ChaosArgs),
 }
+
+const CHAOS: &str = "\
+Play faults on a cluster between real brokers, and prove that nothing is lost.
+
+Starts an MQTT broker, Apache Kafka and a cluster of `sluice serve`, applies pipelines, and publishes numbered readings all
+the time (QoS 1). Then, round after round: a fault by chance, healing, and proof: everything that the MQTT broker had
+acknowledged must come to Kafka. Needs what tests/run installs and fetches; network partitions and full disks need root.
+
+A fault counts only if it bit: killed nodes had readings in flight, a partition made packets be sent again, a paused node
+lost its shards, and so on. A round whose fault did not bite is played again.
+
+  lost        acknowledged, and not in Kafka when the run is over: the one that must be 0. What the MQTT broker said is for
+              nobody (Mosquitto, after a restart, until Sluice has subscribed again) counts as for_nobody
+  duplicated  further copies in Kafka of a reading that was there already
+  gap_ms      the longest silence, by Kafka's clock, of a shard that the fault concerned; others_gap_ms: of any other
+  wait_max_ms the longest that a reading took to Kafka
+
+Exit code: 0 nothing acknowledged is missing, 1 something is, 2 the run could not be made or too few faults bit.
+
+Examples:
+  loadtest chaos --nodes 3 --rounds 30
+  loadtest chaos --nodes 3 --rounds 40 --faults kill-follower,kill-leader     # how long is a failover?
+  loadtest chaos --nodes 3 --rounds 20 --faults drain                         # and a planned move?
+  loadtest chaos --nodes 3 --rounds 10 --mqtt hivemq";
 
 const LONG: &str = "\
 Publish numbered readings, read Kafka, compare.
@@ -139,7 +166,7 @@ impl FromStr for MqttUrl {
 }
 
 /// Parses `500ms`, `30s`, `5m`, `1h`.
-fn duration(text: &str) -> anyhow::Result<Duration> {
+pub(crate) fn duration(text: &str) -> anyhow::Result<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().context("a duration looks like 500ms, 30s, 5m or 1h")?;

@@ -2,7 +2,7 @@
 //!
 //! Outlives an absence of Kafka: librdkafka connects again and goes on where it was. Commits nothing.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use anyhow::{Context as _, bail};
 use rdkafka::{
@@ -68,26 +68,30 @@ impl Consumer {
 
     /// Consumes until the run is over; blocks its thread.
     pub(crate) fn run(self, format: &Format, progress: &Progress) {
-        let mut last_error = String::new();
+        let mut said = BTreeSet::new();
         while !progress.is_over.load(Relaxed) {
             match self.client.poll(POLL) {
-                Some(Ok(record)) => on_record(record.payload().unwrap_or_default(), format, progress),
-                // Kafka is away or restarts; said once, as the client tries again by itself.
-                Some(Err(error)) if error.to_string() != last_error => {
-                    last_error = error.to_string();
-                    eprintln!("loadtest: Kafka: {last_error}");
+                Some(Ok(record)) => {
+                    said.clear();
+                    let stored_unix_ms = record.timestamp().to_millis().unwrap_or(0);
+                    on_record(record.payload().unwrap_or_default(), stored_unix_ms, format, progress);
                 }
+                // Kafka is away or restarts; said once, as the client tries again by itself.
+                Some(Err(error)) if said.insert(error.to_string()) => eprintln!("loadtest: Kafka: {error}"),
                 Some(Err(_)) | None => {}
             }
         }
     }
 }
 
-fn on_record(payload: &[u8], format: &Format, progress: &Progress) {
+fn on_record(payload: &[u8], stored_unix_ms: i64, format: &Format, progress: &Progress) {
     let Some((id, sent_unix_ns)) = format.parse(payload) else { return };
     let clock = &progress.clock;
     let latency_us = clock.unix_ns(clock.elapsed()).saturating_sub(sent_unix_ns) / 1_000;
     if progress.oracle().deliver(id, latency_us) {
         progress.note_delivery();
+        if let Some(mut arrivals) = progress.arrivals() {
+            arrivals.note(format.zone(id.device), stored_unix_ms, sent_unix_ns);
+        }
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod lab;
 
+mod arrivals;
+mod chaos;
 mod cli;
 mod consumer;
 mod cpu;
@@ -27,12 +29,15 @@ use clap::Parser as _;
 
 /// The program: parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
-    let cli::Cli { command: cli::Command::Run(args) } = cli::Cli::parse();
-    let output = args.output;
-    match run::run(&args).and_then(|report| {
-        io::stdout().write_all(report.render(output)?.as_bytes())?;
-        Ok(report.is_complete())
-    }) {
+    let outcome = match cli::Cli::parse().command {
+        cli::Command::Run(args) => run::main(&args),
+        cli::Command::Chaos(args) => chaos::main(&args),
+    };
+    let outcome = outcome.and_then(|(report, is_complete)| {
+        io::stdout().write_all(report.as_bytes())?;
+        Ok(is_complete)
+    });
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

@@ -102,10 +102,20 @@ impl Oracle {
 
     /// Some of the readings that are acknowledged and not in Kafka.
     pub(crate) fn examples_of_lost(&self) -> Vec<ReadingId> {
-        let lost = self.devices.iter().zip(0..).flat_map(|(device, number)| {
-            device.acknowledged.iter().filter(|&seq| !device.delivered.get(seq)).map(move |seq| (number, seq))
-        });
-        lost.map(|(device, seq)| ReadingId { device, seq }).take(EXAMPLES).collect()
+        self.missing().take(EXAMPLES).collect()
+    }
+
+    /// The readings that are acknowledged and not in Kafka.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = ReadingId> + '_ {
+        self.devices.iter().zip(0..).flat_map(|(device, number)| {
+            let missing = device.acknowledged.iter().filter(|&seq| !device.delivered.get(seq));
+            missing.map(move |seq| ReadingId { device: number, seq })
+        })
+    }
+
+    /// Whether Kafka has this reading.
+    pub(crate) fn is_delivered(&self, id: ReadingId) -> bool {
+        self.devices.get(id.device as usize).is_some_and(|device| device.delivered.get(id.seq))
     }
 }
 

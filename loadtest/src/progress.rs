@@ -8,12 +8,14 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::oracle::Oracle;
+use crate::{arrivals::Arrivals, oracle::Oracle};
 
 /// The run as it goes.
 #[derive(Debug)]
 pub(crate) struct Progress {
     oracle: Mutex<Oracle>,
+    /// When what came, for those who look for gaps.
+    arrivals: Option<Mutex<Arrivals>>,
     pub(crate) clock: Clock,
     /// Distinct readings written to the MQTT broker.
     pub(crate) published: AtomicU64,
@@ -36,9 +38,10 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(oracle: Oracle) -> Self {
+    pub(crate) fn new(oracle: Oracle, arrivals: Option<Arrivals>) -> Self {
         Self {
             oracle: Mutex::new(oracle),
+            arrivals: arrivals.map(Mutex::new),
             clock: Clock::start(),
             published: AtomicU64::default(),
             resent: AtomicU64::default(),
@@ -56,6 +59,11 @@ impl Progress {
     /// The oracle; hold it for a batch, not across a wait.
     pub(crate) fn oracle(&self) -> MutexGuard<'_, Oracle> {
         self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When what came; none: nobody looks for gaps.
+    pub(crate) fn arrivals(&self) -> Option<MutexGuard<'_, Arrivals>> {
+        Some(self.arrivals.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Something new arrived in Kafka.

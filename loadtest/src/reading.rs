@@ -23,23 +23,34 @@ pub(crate) struct Format {
     run: String,
     topic_template: String,
     payload_bytes: usize,
+    zones: u8,
 }
 
-/// Readings of all devices of a zone share the first level below `factory/`.
-const ZONES: [&str; 8] = ["zoneA", "zoneB", "zoneC", "zoneD", "zoneE", "zoneF", "zoneG", "zoneH"];
+/// Zones of a plain run.
+pub(crate) const ZONES: u8 = 8;
+/// They are named by letters.
+pub(crate) const ZONES_MAX: u8 = 26;
+
+/// The name of a zone, from 0.
+pub(crate) fn zone_name(zone: u8) -> String {
+    format!("zone{}", char::from(b'A' + zone % ZONES_MAX))
+}
 
 impl Format {
-    pub(crate) fn new(run: String, topic_template: String, payload_bytes: usize) -> Self {
-        Self { run, topic_template, payload_bytes }
+    pub(crate) fn new(run: String, topic_template: String, payload_bytes: usize, zones: u8) -> Self {
+        Self { run, topic_template, payload_bytes, zones: zones.clamp(1, ZONES_MAX) }
     }
 
-    fn zone(device: u32) -> &'static str {
-        ZONES[device as usize % ZONES.len()]
+    /// The zone of a device: devices are dealt out over the zones.
+    pub(crate) fn zone(&self, device: u32) -> u8 {
+        u8::try_from(device % u32::from(self.zones)).unwrap_or(0)
     }
 
     /// The MQTT topic of a device.
     pub(crate) fn topic(&self, device: u32) -> String {
-        self.topic_template.replace("{zone}", Self::zone(device)).replace("{device}", &format!("sensor-{device:05}"))
+        self.topic_template
+            .replace("{zone}", &zone_name(self.zone(device)))
+            .replace("{device}", &format!("sensor-{device:05}"))
     }
 
     /// Appends the payload of a reading meant to leave at `sent_unix_ns`. The same arguments give the same bytes, so a
@@ -49,9 +60,9 @@ impl Format {
         let centi = u64::from(id.device) * 31 + u64::from(id.seq) * 7;
         let written = write!(
             out,
-            r#"{{"device":"sensor-{:05}","zone":"{}","seq":{},"ts":{},"temperature":{}.{:02},"run":"{}""#,
+            r#"{{"device":"sensor-{:05}","zone":"zone{}","seq":{},"ts":{},"temperature":{}.{:02},"run":"{}""#,
             id.device,
-            Self::zone(id.device),
+            char::from(b'A' + self.zone(id.device)),
             id.seq,
             sent_unix_ns,
             18 + centi / 100 % 8,
@@ -93,7 +104,7 @@ mod tests {
     use super::*;
 
     fn format(payload_bytes: usize) -> Format {
-        Format::new("0badcafe".to_owned(), "factory/{zone}/{device}/reading".to_owned(), payload_bytes)
+        Format::new("0badcafe".to_owned(), "factory/{zone}/{device}/reading".to_owned(), payload_bytes, ZONES)
     }
 
     #[test]
@@ -112,7 +123,7 @@ mod tests {
     #[test]
     fn readings_of_other_runs_are_not_known() {
         let mut payload = Vec::new();
-        Format::new("other".to_owned(), String::new(), 0).write_payload(
+        Format::new("other".to_owned(), String::new(), 0, ZONES).write_payload(
             ReadingId { device: 0, seq: 0 },
             0,
             &mut payload,

@@ -18,7 +18,7 @@ use crate::{
     plan::Plan,
     progress::Progress,
     publisher::{Publisher, Shared},
-    reading::Format,
+    reading::{Format, ZONES},
     report::Report,
     wire::Identity,
 };
@@ -27,16 +27,21 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Makes the run.
+/// Makes the run; gives the report, and whether nothing acknowledged is missing.
 ///
 /// # Errors
 /// It could not be made: a broker cannot be reached, a topic does not exist, the MQTT broker refuses the publisher.
-pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Report> {
+pub(crate) fn main(args: &RunArgs) -> anyhow::Result<(String, bool)> {
+    let report = run(args)?;
+    Ok((report.render(args.output)?, report.is_complete()))
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<Report> {
     let run_id = format!("{:08x}", rand::random::<u32>());
-    let format = Format::new(run_id.clone(), args.topic_template.clone(), args.payload_bytes as usize);
+    let format = Format::new(run_id.clone(), args.topic_template.clone(), args.payload_bytes as usize, ZONES);
     let consumer = Consumer::open(&args.kafka, &args.kafka_topic)?;
     // Opening took its time; the run's clock starts now.
-    let progress = Arc::new(Progress::new(Oracle::new(args.devices)?));
+    let progress = Arc::new(Progress::new(Oracle::new(args.devices)?, None));
     let cpu_before = args.node_pid.map(cpu::used_by).transpose()?;
 
     let reader = {
@@ -78,6 +83,7 @@ async fn publish(args: &RunArgs, run_id: &str, format: Format, progress: &Arc<Pr
         format,
         qos: args.qos,
         settle: args.settle,
+        excuses_for_nobody: false,
         progress: Arc::clone(progress),
     });
     let mut publishers = JoinSet::new();

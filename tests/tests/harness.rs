@@ -1,13 +1,15 @@
 //! The harness itself: what the other tests rely on is true of the servers and faults they use.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, io::ErrorKind, net::UdpSocket, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use sluice_tests::{
     device::Device,
+    disk::Disk,
     eventually,
     kafka::Kafka,
     mosquitto::{Mosquitto, Setup},
+    network::{End, Network},
     process::Process,
     topic::Topic,
 };
@@ -55,19 +57,87 @@ fn mosquitto_lets_in_only_whom_it_knows() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Only root may make networks and mount disks; others are told so, and nothing is silently left out.
 #[test]
-fn a_child_does_not_outlive_a_killed_test_process() -> anyhow::Result<()> {
+fn a_cut_direction_of_a_network_is_silent_and_the_other_is_not() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let pid_file = dir.path().join("pid");
-    // This very program, told to run the one test below, which starts a child and hangs.
+    if let Err(refusal) = Network::check_possible() {
+        ensure!(refusal.to_string().contains("a network partition needs"), "{refusal}");
+        return Ok(());
+    }
+    let network = Network::make(1)?;
+    let here = UdpSocket::bind((network.gateway(), 0))?;
+    let mut command = network.host(0).command(Path::new("/bin/bash"))?;
+    let sender =
+        format!("while :; do echo x >/dev/udp/{}; sleep 0.02; done", here.local_addr()?.to_string().replace(':', "/"));
+    command.args(["-c", &sender]);
+    let _sender = Process::start("sender", command, &dir.path().join("log"))?;
+    let (away, back) = ((End::Host(0), End::Gateway), (End::Gateway, End::Host(0)));
+    eventually("the host is heard", || check_heard(&here, true))?;
+    network.cut(back.0, back.1)?;
+    check_heard(&here, true).context("the other direction was cut")?;
+    network.cut(away.0, away.1)?;
+    check_heard(&here, false)?;
+    network.mend(back.0, back.1)?;
+    check_heard(&here, false)?;
+    network.mend(away.0, away.1)?;
+    eventually("the host is heard again", || check_heard(&here, true))
+}
+
+fn check_heard(socket: &UdpSocket, expected: bool) -> anyhow::Result<()> {
+    let mut buffer = [0; 16];
+    // What had arrived before does not count.
+    socket.set_nonblocking(true)?;
+    while socket.recv(&mut buffer).is_ok() {}
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let is_heard = match socket.recv(&mut buffer) {
+        Ok(_) => true,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
+        Err(error) => return Err(error.into()),
+    };
+    ensure!(is_heard == expected, "heard: {is_heard}");
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_takes_no_byte_and_gets_room_again() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let place = dir.path().join("data");
+    if let Err(refusal) = Disk::check_possible() {
+        ensure!(refusal.to_string().contains("only root"), "{refusal}");
+        return Ok(());
+    }
+    let disk = Disk::mount(&place)?;
+    fs::write(place.join("before"), b"x")?;
+    disk.fill()?;
+    let refused = fs::write(place.join("after"), b"x");
+    ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::StorageFull), "a full disk took a byte");
+    disk.make_room()?;
+    fs::write(place.join("after"), b"x")?;
+    drop(disk);
+    ensure!(fs::read_dir(&place)?.next().is_none(), "the disk is still mounted");
+    Ok(())
+}
+
+#[test]
+fn nothing_outlives_a_killed_test_process() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let told = dir.path().join("told");
+    // This very program, told to run the one test below, which makes what must not stay, and hangs.
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["harness::hangs_with_a_child", "--exact", "--include-ignored"]).env(HANG, &pid_file);
+    command.args(["harness::hangs_with_a_child", "--exact", "--include-ignored"]).env(HANG, &told);
     let mut test = Process::start("inner test", command, &dir.path().join("log"))?;
-    let pid: u32 = eventually("the inner test has a child", || Ok(fs::read_to_string(&pid_file)?.parse()?))?;
+    let text = eventually("the inner test has a child", || Ok(fs::read_to_string(&told)?))?;
+    let (pid, namespace) = text.split_once(' ').context("two words")?;
+    let pid: u32 = pid.parse()?;
+    let namespace = Path::new("/run/netns").join(namespace);
     ensure!(is_alive(pid), "the child runs");
+    ensure!(Network::check_possible().is_err() || namespace.exists(), "no {}", namespace.display());
     test.kill()?;
-    eventually("the child is gone", || {
+    eventually("all is gone", || {
         ensure!(!is_alive(pid), "process {pid} is alive");
+        ensure!(!namespace.is_file(), "{} is there", namespace.display());
         Ok(())
     })
 }
@@ -77,14 +147,16 @@ const HANG: &str = "SLUICE_TEST_HANG_WITH_CHILD";
 /// Does nothing unless the test above runs it.
 #[test]
 fn hangs_with_a_child() -> anyhow::Result<()> {
-    let Some(pid_file) = std::env::var_os(HANG) else { return Ok(()) };
+    let Some(told) = std::env::var_os(HANG) else { return Ok(()) };
     let dir = tempfile::tempdir()?;
+    let network = Network::check_possible().is_ok().then(|| Network::make(1)).transpose()?;
     let mut command = Command::new("sleep");
     command.arg("600");
     let mut child = Process::start("sleep", command, &dir.path().join("log"))?;
-    let unfinished = dir.path().join("pid");
-    fs::write(&unfinished, child.pid().to_string())?;
-    fs::rename(unfinished, pid_file)?;
+    let namespace = network.as_ref().map_or("none", |network| &network.host(0).namespace);
+    let unfinished = dir.path().join("told");
+    fs::write(&unfinished, format!("{} {namespace}", child.pid()))?;
+    fs::rename(unfinished, told)?;
     child.wait(Duration::from_secs(600)).context("nobody killed this test")?;
     Ok(())
 }

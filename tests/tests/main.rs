@@ -2,6 +2,7 @@
 
 mod bad_bridge;
 mod bad_input;
+mod chaos;
 mod crashes;
 mod delivery;
 mod harness;

@@ -1,14 +1,15 @@
 //! A blocking client of `sluice.admin.v1`.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use sluice_proto::admin::v1::{
-    ApplyPipelineRequest, ApplyPipelineResponse, Assignment, Checkpoint, DeletePipelineRequest, GetStatusRequest,
-    GetStatusResponse, ListAssignmentsRequest, ListCheckpointsRequest, ListPipelinesRequest, PausePipelineRequest,
-    Pipeline, ResumePipelineRequest, assignment_service_client::AssignmentServiceClient,
+    ApplyPipelineRequest, ApplyPipelineResponse, Assignment, Checkpoint, DeletePipelineRequest, DrainNodeRequest,
+    FillNodeRequest, GetStatusRequest, GetStatusResponse, ListAssignmentsRequest, ListCheckpointsRequest,
+    ListNodesRequest, ListPipelinesRequest, MoveShardRequest, Node, PausePipelineRequest, Pipeline,
+    ResumePipelineRequest, assignment_service_client::AssignmentServiceClient,
     checkpoint_service_client::CheckpointServiceClient, cluster_service_client::ClusterServiceClient,
-    pipeline_service_client::PipelineServiceClient,
+    node_service_client::NodeServiceClient, pipeline_service_client::PipelineServiceClient,
 };
 use tokio::runtime::{self, Runtime};
 use tonic::{
@@ -26,13 +27,21 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Connects to a node on 127.0.0.1.
+    /// Connects to a node.
     ///
     /// # Errors
     /// It cannot be reached.
-    pub fn connect(port: u16) -> anyhow::Result<Self> {
+    pub fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::connect_within(address, TIMEOUT)
+    }
+
+    /// The same with a bound on connecting and on each call: for nodes that may hang.
+    ///
+    /// # Errors
+    /// It cannot be reached in time.
+    pub fn connect_within(address: SocketAddr, timeout: Duration) -> anyhow::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?.timeout(TIMEOUT);
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(timeout).timeout(timeout);
         let channel = runtime.block_on(endpoint.connect()).context("connecting to the node's admin services")?;
         Ok(Self { runtime, channel })
     }
@@ -94,6 +103,46 @@ impl Admin {
         let mut client = AssignmentServiceClient::new(self.channel.clone());
         let request = ListAssignmentsRequest { pipeline: String::new() };
         Ok(self.runtime.block_on(client.list_assignments(request))?.into_inner().assignments)
+    }
+
+    /// Starts a planned move of one shard.
+    ///
+    /// # Errors
+    /// As the service answers.
+    pub fn move_shard(&self, pipeline: &str, index: u32, node: &str) -> Result<(), Status> {
+        let mut client = AssignmentServiceClient::new(self.channel.clone());
+        let request = MoveShardRequest { pipeline: pipeline.to_owned(), index, node: node.to_owned() };
+        self.runtime.block_on(client.move_shard(request))?;
+        Ok(())
+    }
+
+    /// All nodes.
+    ///
+    /// # Errors
+    /// As the service answers.
+    pub fn nodes(&self) -> Result<Vec<Node>, Status> {
+        let mut client = NodeServiceClient::new(self.channel.clone());
+        Ok(self.runtime.block_on(client.list_nodes(ListNodesRequest {}))?.into_inner().nodes)
+    }
+
+    /// Has a node's shards moved away, and gives it no new ones.
+    ///
+    /// # Errors
+    /// As the service answers.
+    pub fn drain(&self, node: &str) -> Result<(), Status> {
+        let mut client = NodeServiceClient::new(self.channel.clone());
+        self.runtime.block_on(client.drain_node(DrainNodeRequest { name: node.to_owned() }))?;
+        Ok(())
+    }
+
+    /// Lets a drained node have shards again.
+    ///
+    /// # Errors
+    /// As the service answers.
+    pub fn fill(&self, node: &str) -> Result<(), Status> {
+        let mut client = NodeServiceClient::new(self.channel.clone());
+        self.runtime.block_on(client.fill_node(FillNodeRequest { name: node.to_owned() }))?;
+        Ok(())
     }
 
     /// All checkpoints.

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +20,23 @@ pub fn kafka_class_path() -> anyhow::Result<String> {
     ensure!(
         libs.join(format!("kafka_2.13-{KAFKA_VERSION}.jar")).is_file(),
         "no Apache Kafka in {}: run tests/run once, it fetches what the tests need",
+        libs.display()
+    );
+    Ok(format!("{}/*", libs.display()))
+}
+
+/// HiveMQ CE's jars: below the cache, `hivemq-<version>/libs`.
+pub const HIVEMQ_VERSION: &str = "2025.5";
+
+/// A class path with HiveMQ CE's jars.
+///
+/// # Errors
+/// They are not in the cache.
+pub fn hivemq_class_path() -> anyhow::Result<String> {
+    let libs = cache()?.join(format!("hivemq-{HIVEMQ_VERSION}")).join("libs");
+    ensure!(
+        libs.join(format!("hivemq-community-edition-embedded-{HIVEMQ_VERSION}.jar")).is_file(),
+        "no HiveMQ CE in {}: run tests/run once, it fetches what the tests need",
         libs.display()
     );
     Ok(format!("{}/*", libs.display()))
@@ -73,6 +91,19 @@ pub fn openssl() -> anyhow::Result<PathBuf> {
     on_path("openssl")
 }
 
+/// iproute2.
+///
+/// # Errors
+/// There is none.
+pub fn ip() -> anyhow::Result<PathBuf> {
+    on_path("ip")
+}
+
+/// Whether this process may do what only root may.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|this| this.uid() == 0)
+}
+
 /// A program of this workspace, built with the same profile as this one.
 ///
 /// # Errors
@@ -95,7 +126,7 @@ pub fn built(name: &str) -> anyhow::Result<PathBuf> {
 
 fn on_path(name: &str) -> anyhow::Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let extra = ["/usr/local/sbin", "/usr/sbin"].map(PathBuf::from);
+    let extra = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     for dir in env::split_paths(&path).chain(extra) {
         let program = dir.join(name);
         if program.is_file() {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{IpAddr, Ipv4Addr},
     process::Command,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -25,6 +26,7 @@ pub struct Kafka {
     /// Ends before its directory goes, with its log in it.
     process: Option<Process>,
     dir: TempDir,
+    host: IpAddr,
     port: u16,
 }
 
@@ -48,15 +50,23 @@ impl Kafka {
     /// # Errors
     /// It cannot be started.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same at another address of this machine.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_at(host: IpAddr) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("sluice-kafka-").tempdir()?;
         let (port, controller) = (ports::free()?, ports::free()?);
-        fs::write(dir.path().join("server.properties"), properties(&dir, port, controller))?;
+        fs::write(dir.path().join("server.properties"), properties(&dir, host, port, controller))?;
         let output = java("kafka.tools.StorageTool")?
             .args(["format", "--cluster-id", "c2x1aWNlLXRlc3RzLTAwMQ", "--config"])
             .arg(dir.path().join("server.properties"))
             .output()?;
         ensure!(output.status.success(), "formatting Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
-        let mut kafka = Self { dir, port, process: None };
+        let mut kafka = Self { dir, host, port, process: None };
         kafka.start_again()?;
         Ok(kafka)
     }
@@ -103,7 +113,7 @@ impl Kafka {
 
     /// What goes into `bootstrap.servers`.
     pub fn servers(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 }
 
@@ -116,14 +126,14 @@ fn java(class: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-fn properties(dir: &TempDir, port: u16, controller: u16) -> String {
+fn properties(dir: &TempDir, host: IpAddr, port: u16, controller: u16) -> String {
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
          controller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://{host}:{port}\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          log.dirs={}\n\
          auto.create.topics.enable=false\n\

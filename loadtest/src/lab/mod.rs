@@ -5,10 +5,15 @@
 //! is killed ([`process`]). It sees a node only from outside: its ports, its signals, its disk as a place.
 
 pub mod admin;
+pub mod certificates;
+pub mod cluster;
+pub mod disk;
 pub mod environment;
 pub mod eventually;
+pub mod hivemq;
 pub mod kafka;
 pub mod mosquitto;
+pub mod network;
 pub mod node;
 pub mod pipeline;
 pub mod ports;

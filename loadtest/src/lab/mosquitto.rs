@@ -1,6 +1,13 @@
 //! A real Mosquitto of a test's own, that can be stopped, hung, and started again on the same port and data.
 
-use std::{fmt::Write as _, fs, net::TcpStream, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{IpAddr, Ipv4Addr, TcpStream},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
@@ -20,6 +27,14 @@ pub struct Setup {
     pub denied_topics: Vec<String>,
     /// Certificate and key files of an additional TLS listener.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Address of this machine to listen on; none: 127.0.0.1.
+    pub host: Option<IpAddr>,
+}
+
+impl Setup {
+    fn host(&self) -> IpAddr {
+        self.host.unwrap_or(Ipv4Addr::LOCALHOST.into())
+    }
 }
 
 /// A running broker.
@@ -28,7 +43,8 @@ pub struct Mosquitto {
     /// Ends before its directory goes, with its log in it.
     process: Option<Process>,
     dir: TempDir,
-    /// Where it listens on 127.0.0.1.
+    host: IpAddr,
+    /// Where it listens.
     pub port: u16,
     /// Where it listens for TLS, if it does.
     pub tls_port: Option<u16>,
@@ -45,7 +61,7 @@ impl Mosquitto {
         let tls_port = setup.tls.as_ref().map(|_| ports::free()).transpose()?;
         let config = config(setup, &dir, port, tls_port)?;
         fs::write(dir.path().join("mosquitto.conf"), config)?;
-        let mut broker = Self { dir, port, tls_port, process: None };
+        let mut broker = Self { dir, host: setup.host(), port, tls_port, process: None };
         broker.start_again()?;
         Ok(broker)
     }
@@ -58,9 +74,8 @@ impl Mosquitto {
         let mut command = Command::new(environment::mosquitto()?);
         command.arg("-c").arg(self.dir.path().join("mosquitto.conf"));
         let mut process = Process::start("mosquitto", command, &self.dir.path().join("log"))?;
-        process.wait_for("mosquitto takes connections", || {
-            TcpStream::connect(("127.0.0.1", self.port)).context("connecting")
-        })?;
+        let address = (self.host, self.port);
+        process.wait_for("mosquitto takes connections", || TcpStream::connect(address).context("connecting"))?;
         self.process = Some(process);
         Ok(())
     }
@@ -83,9 +98,17 @@ impl Mosquitto {
         self.process.as_mut().context("mosquitto is stopped")
     }
 
-    /// `mqtt://127.0.0.1:port`.
+    /// `mqtt://host:port`.
     pub fn url(&self) -> String {
-        format!("mqtt://127.0.0.1:{}", self.port)
+        format!("mqtt://{}:{}", self.host, self.port)
+    }
+
+    /// What it has said since it was first started.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(self.dir.path().join("log"))?).into_owned())
     }
 }
 
@@ -113,9 +136,10 @@ fn config(setup: &Setup, dir: &TempDir, port: u16, tls_port: Option<u16>) -> any
         fs::write(dir.path().join("acl"), acl)?;
         writeln!(text, "acl_file {}", path("acl"))?;
     }
-    writeln!(text, "listener {port} 127.0.0.1")?;
+    let host = setup.host();
+    writeln!(text, "listener {port} {host}")?;
     if let (Some((certificate, key)), Some(port)) = (&setup.tls, tls_port) {
-        writeln!(text, "listener {port} 127.0.0.1\ncertfile {}\nkeyfile {}", certificate.display(), key.display())?;
+        writeln!(text, "listener {port} {host}\ncertfile {}\nkeyfile {}", certificate.display(), key.display())?;
     }
     Ok(text)
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Output},
     time::Duration,
@@ -12,19 +12,37 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 
-use super::{admin::Admin, environment, ports, process::Process};
+use super::{admin::Admin, disk::Disk, environment, network::Host, ports, process::Process};
 
 /// A clean stop takes at most its drain deadline (10 s unless told otherwise) and some.
 const STOP: Duration = Duration::from_secs(30);
 
+/// A page that is not there after this is not there.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where and as whom a node runs.
+#[derive(Debug, Clone, Default)]
+pub struct Site {
+    /// Its name; none: `node-0`.
+    pub name: Option<String>,
+    /// The program; none: the one that was built beside this one.
+    pub program: Option<PathBuf>,
+    /// Its place in a network of one's own; none: 127.0.0.1.
+    pub host: Option<Host>,
+    /// Its data lies on a small disk that can be filled.
+    pub has_small_disk: bool,
+}
+
 /// A node with its disk.
 #[derive(Debug)]
 pub struct Node {
-    /// Ends before its directory goes, with its log in it.
+    /// Ends before its disk and directory go, with its log in it.
     process: Option<Process>,
+    small_disk: Option<Disk>,
     dir: TempDir,
-    admin_port: u16,
-    http_port: u16,
+    site: Site,
+    admin: SocketAddr,
+    http: SocketAddr,
 }
 
 impl Node {
@@ -51,25 +69,39 @@ impl Node {
     /// # Errors
     /// The files cannot be written.
     pub fn prepare(pipelines: &[String], config: &str) -> anyhow::Result<Self> {
+        Self::prepare_at(&Site::default(), pipelines, config)
+    }
+
+    /// The same at a place and under a name of one's own.
+    ///
+    /// # Errors
+    /// The files cannot be written, or the small disk cannot be mounted.
+    pub fn prepare_at(site: &Site, pipelines: &[String], config: &str) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("sluice-node-").tempdir()?;
-        let (admin_port, http_port) = (ports::free()?, ports::free()?);
+        let small_disk = site.has_small_disk.then(|| Disk::mount(&dir.path().join("data"))).transpose()?;
+        let address = site.address();
+        let (admin, http) = (SocketAddr::new(address, ports::free()?), SocketAddr::new(address, ports::free()?));
         fs::create_dir(dir.path().join("pipelines"))?;
         for (index, pipeline) in pipelines.iter().enumerate() {
             fs::write(dir.path().join("pipelines").join(format!("{index:02}.yaml")), pipeline)?;
         }
         let text = format!(
-            "name: node-0\n\
+            "name: {name}\n\
              cluster: test\n\
              data_dir: {data}\n\
-             admin_listen: 127.0.0.1:{admin_port}\n\
-             http_listen: 127.0.0.1:{http_port}\n\
+             admin_listen: {admin}\n\
+             {remote}\
+             http_listen: {http}\n\
              pipelines_dir: {pipelines}\n\
              {config}",
+            name = site.name.as_deref().unwrap_or("node-0"),
             data = dir.path().join("data").display(),
+            // Another address than loopback, and still nobody else's network.
+            remote = if address.is_loopback() { "" } else { "admin_allow_remote: true\n" },
             pipelines = dir.path().join("pipelines").display(),
         );
         fs::write(dir.path().join("node.yaml"), text)?;
-        Ok(Self { dir, admin_port, http_port, process: None })
+        Ok(Self { process: None, small_disk, dir, site: site.clone(), admin, http })
     }
 
     /// Starts it again on the same ports and disk, and waits until it is ready.
@@ -77,15 +109,30 @@ impl Node {
     /// # Errors
     /// It does not become ready.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
-        let mut process = Process::start("sluice", self.command()?, &self.dir.path().join("log"))?;
-        let port = self.http_port;
-        let ready = process.wait_for("the node is ready", || {
-            let (status, body) = get(port, "/readyz")?;
+        self.start_process()?;
+        self.wait_ready()
+    }
+
+    /// Starts it again and waits for nothing: a node of a cluster is ready only when others are there.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start_process(&mut self) -> anyhow::Result<()> {
+        self.process = Some(Process::start(self.name(), self.command()?, &self.path("log"))?);
+        Ok(())
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not become ready, or ends.
+    pub fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let http = self.http;
+        self.process()?.wait_for("the node is ready", || {
+            let (status, body) = get(http, "/readyz")?;
             ensure!(status == 200, "/readyz says {status}: {body}");
             Ok(())
-        });
-        self.process = Some(process);
-        ready
+        })
     }
 
     /// Runs it to its end: for configurations that must be refused.
@@ -100,7 +147,11 @@ impl Node {
     }
 
     fn command(&self) -> anyhow::Result<Command> {
-        let mut command = Command::new(environment::built("sluice")?);
+        let program = self.site.program.clone().map_or_else(|| environment::built("sluice"), Ok)?;
+        let mut command = match &self.site.host {
+            Some(host) => host.command(&program)?,
+            None => Command::new(program),
+        };
         command.args(["serve", "--config"]).arg(self.path("node.yaml"));
         // Panics show where they come from.
         command.env("RUST_BACKTRACE", "1");
@@ -135,17 +186,60 @@ impl Node {
         self.process.as_mut().context("the node is down")
     }
 
+    /// Whether it was started, and nobody has stopped or killed it since.
+    pub fn is_started(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Its exit status, if it ended by itself. It counts as stopped from then on.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        let status = self.process.as_mut().map(Process::exit_status).transpose()?.flatten();
+        if status.is_some() {
+            self.process = None;
+        }
+        Ok(status)
+    }
+
     /// A client of its admin services.
     ///
     /// # Errors
     /// It cannot be reached.
     pub fn admin(&self) -> anyhow::Result<Admin> {
-        Admin::connect(self.admin_port)
+        Admin::connect(self.admin)
     }
 
-    /// Where its admin services listen on 127.0.0.1.
+    /// Where its admin services listen.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The port of that.
     pub fn admin_port(&self) -> u16 {
-        self.admin_port
+        self.admin.port()
+    }
+
+    /// Its name in the cluster.
+    pub fn name(&self) -> &str {
+        self.site.name.as_deref().unwrap_or("node-0")
+    }
+
+    /// What it has said since it was first started.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(self.path("log"))?).into_owned())
+    }
+
+    /// The small disk that its data lies on.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn small_disk(&self) -> anyhow::Result<&Disk> {
+        self.small_disk.as_ref().context("the node has no small disk")
     }
 
     /// Its metrics page.
@@ -153,7 +247,7 @@ impl Node {
     /// # Errors
     /// It cannot be reached.
     pub fn metrics(&self) -> anyhow::Result<String> {
-        let (status, body) = get(self.http_port, "/metrics")?;
+        let (status, body) = get(self.http, "/metrics")?;
         ensure!(status == 200, "/metrics says {status}");
         Ok(body)
     }
@@ -183,10 +277,17 @@ impl Node {
     }
 }
 
+impl Site {
+    /// Where its services listen.
+    pub fn address(&self) -> IpAddr {
+        self.host.as_ref().map_or(Ipv4Addr::LOCALHOST, |host| host.address).into()
+    }
+}
+
 /// Status and body of a GET.
-fn get(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, HTTP_TIMEOUT)?;
+    stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
     // HTTP/1.0: the end of the connection is the end of the body.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();

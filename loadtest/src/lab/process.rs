@@ -5,6 +5,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -17,6 +18,13 @@ use super::{
 
 /// Lines of a log that a failed test shows.
 const TAIL_LINES: usize = 60;
+
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on a child that ends shows no end of its log: for programs whose stderr people read.
+pub fn be_quiet() {
+    IS_QUIET.store(true, Relaxed);
+}
 
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
@@ -190,7 +198,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // The test runner keeps this to itself unless the test fails.
-        eprintln!("--- end of the log of {} (process {}) ---\n{}", self.name, self.pid(), self.log_tail());
+        if !IS_QUIET.load(Relaxed) {
+            eprintln!("--- end of the log of {} (process {}) ---\n{}", self.name, self.pid(), self.log_tail());
+        }
         if let Err(error) = self.end() {
             eprintln!("{} could not be ended: {error:#}", self.name);
         }

@@ -24,13 +24,18 @@ pub fn rounds(mut story: impl FnMut(&mut Round) -> anyhow::Result<()>) -> anyhow
     let first = number("SLUICE_TEST_SEED")?.unwrap_or(clock);
     for seed in first..first + count {
         eprintln!("=== SLUICE_TEST_SEED={seed} SLUICE_TEST_ROUNDS=1");
-        story(&mut Round { state: seed })
+        story(&mut Round::new(seed))
             .with_context(|| format!("play it again with SLUICE_TEST_SEED={seed} SLUICE_TEST_ROUNDS=1"))?;
     }
     Ok(())
 }
 
 impl Round {
+    /// Chance that begins with this seed.
+    pub fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
     /// A number below `bound`, from the round's seed.
     pub fn below(&mut self, bound: u64) -> u64 {
         // SplitMix64 (Steele, Lea, Flood 2014): enough to choose moments.
