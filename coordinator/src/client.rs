@@ -274,6 +274,15 @@ mod tests {
         Checkpoint, Epoch, Generation, Ledger, Offset, Owner, ShardId, TaskState, TaskStatus, TopicPartition, UnixMs,
     };
 
+    #[tokio::test]
+    async fn a_call_that_found_nobody_may_be_made_again() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let channel = crate::Transport::plain().channel(&free.to_string()).unwrap();
+        let status = NodeServiceClient::new(channel).propose(ProposeRequest::default()).await.unwrap_err();
+        assert!(is_unsent(&status), "{status:?}");
+        assert!(!is_unsent(&Status::unavailable("the connection broke")));
+    }
+
     #[test]
     fn many_checkpoints_become_proposals_that_stay_small() {
         let max = u64::MAX;

@@ -95,6 +95,6 @@ impl Core {
     pub(crate) fn own_report(&self) -> Option<Report> {
         self.group.lease_left()?;
         let (roles, me) = (self.group.roles(), self.group.identity().raft_id);
-        self.group.view(|state| Some(Report::new(state, &roles, me, &self.stays)))
+        Some(Report::new(self.stays.health(), &roles, me))
     }
 }

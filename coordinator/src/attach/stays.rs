@@ -49,6 +49,7 @@ pub(crate) struct Stays {
     group: Arc<Group>,
     me: NodeName,
     lease: Duration,
+    /// Locked before the state is read, never after: a writer that waits for readers holds up new ones.
     leading: Mutex<Option<Leading>>,
     /// One registration at a time, lest two hellos of one life get two generations.
     registering: tokio::sync::Mutex<()>,
@@ -220,20 +221,21 @@ impl Stays {
         }
     }
 
-    /// How every member of `state` is.
-    pub(crate) fn health(&self, state: &State) -> BTreeMap<NodeName, Health> {
-        let leading = self.lock();
-        let Some(leading) = leading.as_ref() else { return BTreeMap::new() };
-        let now = Instant::now();
-        state.members.keys().map(|node| (node.clone(), leading.heard.of(node, now))).collect()
+    /// How every member is. Not to be called while the state is being read: the two are locked in the other order.
+    pub(crate) fn health(&self) -> BTreeMap<NodeName, Health> {
+        self.of_members(|heard, node, now| heard.of(node, now))
     }
 
-    /// How long every member of `state` has been away.
-    pub(crate) fn absences(&self, state: &State) -> BTreeMap<NodeName, Duration> {
-        let leading = self.lock();
+    /// How long every member has been away. Not to be called while the state is being read.
+    pub(crate) fn absences(&self) -> BTreeMap<NodeName, Duration> {
+        self.of_members(|heard, node, now| heard.absent_for(node, now))
+    }
+
+    fn of_members<T>(&self, of: impl Fn(&Heard, &NodeName, Instant) -> T) -> BTreeMap<NodeName, T> {
+        let members: Vec<_> = self.group.view(|state| state.members.keys().cloned().collect());
+        let (leading, now) = (self.lock(), Instant::now());
         let Some(leading) = leading.as_ref() else { return BTreeMap::new() };
-        let now = Instant::now();
-        state.members.keys().map(|node| (node.clone(), leading.heard.absent_for(node, now))).collect()
+        members.into_iter().map(|node| (node.clone(), of(&leading.heard, &node, now))).collect()
     }
 
     /// The leader before this one, while nobody knows whether it is still there.

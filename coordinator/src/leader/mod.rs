@@ -22,8 +22,8 @@ use crate::{
     core::Core,
     join,
     machine::{Command, InitCluster, Outcome},
-    model::State,
-    plan::{Balance, Inputs, plan},
+    model::{NodeName, State},
+    plan::{Balance, Health, Inputs, plan},
     raft::WriteError,
 };
 use rates::Rates;
@@ -115,7 +115,8 @@ impl Turns {
         init(core).await?;
         ask_previous(core).await;
         // Gather and compute.
-        let commands = core.group.view(|state| self.plan(core, state));
+        let nodes = core.stays.health();
+        let commands = core.group.view(|state| self.plan(core, &nodes, state));
         // Act.
         for command in commands.into_iter().take(COMMANDS_PER_TURN_MAX) {
             tracing::debug!(%command, "proposing");
@@ -135,7 +136,7 @@ impl Turns {
         Ok(())
     }
 
-    fn plan(&mut self, core: &Core, state: &State) -> Vec<Command> {
+    fn plan(&mut self, core: &Core, nodes: &BTreeMap<NodeName, Health>, state: &State) -> Vec<Command> {
         let settings = &core.settings.plan;
         let mut rates = BTreeMap::new();
         if settings.balance == Balance::Rate {
@@ -145,8 +146,7 @@ impl Turns {
             }
             rates = self.rates.table(now());
         }
-        let nodes = core.stays.health(state);
-        plan(state, &Inputs { now: now(), nodes: &nodes, rates: &rates, settings })
+        plan(state, &Inputs { now: now(), nodes, rates: &rates, settings })
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use sluice_proto::cluster::v1 as pb;
 
 use crate::{
-    attach::stays::Stays,
-    model::{NodeName, RaftId, State},
+    model::{NodeName, RaftId},
+    plan::Health,
     raft::Roles,
     wire::node::millis,
 };
@@ -38,9 +38,8 @@ pub(crate) struct PeerReport {
 
 impl Report {
     /// Of the leader, `me`.
-    pub(crate) fn new(state: &State, roles: &Roles, me: RaftId, stays: &Stays) -> Self {
-        let health = stays.health(state);
-        let node = |(name, health): (NodeName, crate::plan::Health)| {
+    pub(crate) fn new(health: BTreeMap<NodeName, Health>, roles: &Roles, me: RaftId) -> Self {
+        let node = |(name, health): (NodeName, Health)| {
             (name, NodeReport { is_alive: health.is_alive, stable_for: health.stable_for })
         };
         let peer = |(id, node): (&RaftId, &crate::raft::RaftNode)| {

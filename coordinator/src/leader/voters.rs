@@ -86,6 +86,7 @@ fn gather(core: &Core) -> Option<Act> {
         return Some(Act::Vote(next));
     }
     let leader = core.group.identity().raft_id;
+    let (health, absent_for) = (core.stays.health(), core.stays.absences());
     core.group.view(|state| {
         let node_of = |id: RaftId| {
             let (name, member) = state.members.iter().find(|(_, member)| member.raft_id == id)?;
@@ -99,7 +100,6 @@ fn gather(core: &Core) -> Option<Act> {
         if moved.is_some() {
             return moved;
         }
-        let (health, absent_for) = (core.stays.health(state), core.stays.absences(state));
         let stable_after = core.settings.plan.stable_after;
         let settings = VoterSettings { voters_max: core.settings.voters_max, stable_after, ..VoterSettings::default() };
         let inputs = VoterInputs {
