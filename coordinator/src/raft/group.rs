@@ -18,7 +18,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{
     identity::{DataDir, Identity},
     log_store::LogStore,
-    network::Network,
+    network::{Addresses, Network},
     roles::{self, Leadership},
     service::Service,
     snapshots::Snapshots,
@@ -107,11 +107,12 @@ impl Group {
         if let Some(id) = identity.cluster_id {
             me.cluster_id.get_or_init(|| id);
         }
-        let network = Network::new(me.clone(), transport, &config.timings);
+        let addresses = Addresses::default();
+        let network = Network::new(me.clone(), transport, addresses.clone(), &config.timings);
         let raft = Raft::new(me.raft_id.0, Arc::new(raft_config), network, log.clone(), machine)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
-        let (leadership, follows) = roles::follow(&raft);
+        let (leadership, follows) = roles::follow(&raft, addresses);
         Ok(Self {
             raft,
             replica,

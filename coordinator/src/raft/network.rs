@@ -4,9 +4,10 @@
 //! acknowledged nothing and refused nothing.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -55,11 +56,28 @@ const CHUNK_BYTES: usize = 256 << 10;
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(30);
 const SNAPSHOT_BYTES_PER_SECOND: usize = 1 << 20;
 
+/// Where others are, by Raft id. openraft keeps the connections of a leader for as long as it leads; a member that comes back at
+/// another address must be found before that.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Addresses(Arc<Mutex<BTreeMap<u64, String>>>);
+
+impl Addresses {
+    pub(super) fn learn<'a>(&self, nodes: impl IntoIterator<Item = (&'a u64, &'a RaftNode)>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(nodes.into_iter().map(|(id, node)| (*id, node.address.clone())));
+    }
+
+    fn of(&self, id: u64) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned().unwrap_or_default()
+    }
+}
+
 /// Makes connections to other voters.
 #[derive(Debug)]
 pub(super) struct Network {
     me: Me,
     transport: Transport,
+    addresses: Addresses,
     /// Between two attempts at first.
     back_off: Duration,
     /// In which a voter answers an append. A slow disk is no reason to send the same again; a dead connection is.
@@ -67,14 +85,22 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(me: Me, transport: Transport, timings: &Timings) -> Self {
-        Self { me, transport, back_off: timings.heartbeat, answer_within: timings.election_max }
+    pub(super) fn new(me: Me, transport: Transport, addresses: Addresses, timings: &Timings) -> Self {
+        Self { me, transport, addresses, back_off: timings.heartbeat, answer_within: timings.election_max }
     }
 
     fn connection(&self, target: u64, node: &RaftNode, lane: Lane) -> Connection {
-        let channel = self.transport.lane(&node.address, lane).map_err(|error| error.to_string());
-        let (me, back_off, answer_within) = (self.me.clone(), self.back_off, self.answer_within);
-        Connection { me, target, name: node.name.clone(), channel, back_off, answer_within }
+        self.addresses.learn([(&target, node)]);
+        Connection {
+            me: self.me.clone(),
+            target,
+            name: node.name.clone(),
+            transport: self.transport.clone(),
+            addresses: self.addresses.clone(),
+            lane,
+            back_off: self.back_off,
+            answer_within: self.answer_within,
+        }
     }
 }
 
@@ -96,15 +122,17 @@ pub(super) struct Connection {
     me: Me,
     target: u64,
     name: String,
-    /// Or why there can be none.
-    channel: Result<Channel, String>,
+    transport: Transport,
+    addresses: Addresses,
+    lane: Lane,
     back_off: Duration,
     answer_within: Duration,
 }
 
 impl Connection {
     fn client(&self) -> Result<RaftServiceClient<Channel>, Unreachable<TypeConfig>> {
-        let channel = self.channel.clone().map_err(|why| self.unreachable(&why))?;
+        let channel = self.transport.lane(&self.addresses.of(self.target), self.lane);
+        let channel = channel.map_err(|error| self.unreachable(&error.to_string()))?;
         Ok(RaftServiceClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 

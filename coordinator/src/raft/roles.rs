@@ -11,6 +11,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     group::Group,
+    network::Addresses,
     state_machine::StateMachine,
     types::{RaftNode, TypeConfig},
 };
@@ -112,14 +113,22 @@ fn others<T: Clone, U>(known: Option<&BTreeMap<u64, Option<T>>>, of: impl Fn(T) 
     known.filter_map(|(id, value)| Some((RaftId(*id), of(value.clone()?)))).collect()
 }
 
-/// Keeps a watch on who leads, until Raft stops or the task is aborted.
-pub(super) fn follow(raft: &Raft<TypeConfig, StateMachine>) -> (watch::Receiver<Leadership>, JoinHandle<()>) {
+/// Keeps a watch on who leads, and on where everybody is, until Raft stops or the task is aborted.
+pub(super) fn follow(
+    raft: &Raft<TypeConfig, StateMachine>,
+    addresses: Addresses,
+) -> (watch::Receiver<Leadership>, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(Leadership::default());
     let mut metrics = raft.metrics();
     let task = tokio::spawn(async move {
+        let mut membership = None;
         loop {
             let now = {
                 let metrics = metrics.borrow_watched();
+                if membership.as_ref() != Some(&metrics.membership_config) {
+                    addresses.learn(metrics.membership_config.nodes());
+                    membership = Some(metrics.membership_config.clone());
+                }
                 Leadership { term: metrics.current_term, leader: metrics.current_leader.map(RaftId) }
             };
             sender.send_if_modified(|known| std::mem::replace(known, now) != now);

@@ -52,10 +52,7 @@ impl Node {
     }
 
     pub(super) async fn start_with(name: &str, timings: Timings, transport: Transport) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        Self::open(tempfile::tempdir().unwrap(), name, address, timings, transport).await
+        Self::open(tempfile::tempdir().unwrap(), name, free_address().await, timings, transport).await
     }
 
     async fn open(dir: TempDir, name: &str, address: SocketAddr, timings: Timings, transport: Transport) -> Self {
@@ -115,6 +112,10 @@ impl Node {
     }
 }
 
+async fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
 /// Dropping a runtime waits for it, which async code must not.
 struct Server(Option<Runtime>);
 
@@ -138,6 +139,12 @@ pub(super) struct Dead {
 impl Dead {
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Comes back somewhere else.
+    pub(super) async fn restart_elsewhere(mut self) -> Node {
+        self.address = free_address().await;
+        self.restart().await
     }
 
     pub(super) async fn restart(self) -> Node {

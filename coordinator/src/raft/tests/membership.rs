@@ -76,6 +76,21 @@ async fn a_lost_disk_is_replaced_in_one_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_comes_back_at_another_address_is_found_by_the_same_leader() {
+    let mut nodes = cluster(3, STEADY).await;
+    let first = leader(&nodes).await.id();
+    let at = nodes.iter().position(|node| node.id() != first).unwrap();
+    let moved = nodes.remove(at).kill().await.restart_elsewhere().await;
+    join(&nodes, &moved).await;
+    write(&nodes, "later").await;
+    eventually("it is reached", || moved.pipelines() == ["later"]).await;
+    assert_eq!(leader(&nodes).await.id(), first);
+    let roles = nodes[0].group.roles();
+    assert!(roles.voters.contains(&moved.id()), "it has kept its vote");
+    assert_eq!(roles.nodes[&moved.id()], moved.as_node());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_is_handed_over_and_a_removed_leader_goes() {
     let mut nodes = cluster(3, STEADY).await;
     write(&nodes, "first").await;
