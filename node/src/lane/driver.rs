@@ -1,6 +1,7 @@
 //! One shard's life on its lane: connect, carry, connect again, until it is told to stop or cannot go on.
 //!
-//! Waits; decides little. What bytes mean is the session's business, what is in flight the shard's.
+//! Waits; decides little. What bytes mean is the session's business, what is in flight the shard's. How it leaves the broker is in
+//! `goodbye`.
 
 use std::{
     any::Any,
@@ -10,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use sluice_coordinator::model::Session as Recorded;
 use tokio::time::{sleep, sleep_until};
 
@@ -26,7 +26,7 @@ use crate::{
     pipeline::source::{
         backoff::Backoff,
         connection::Connection,
-        session::{Ending, Event, Session, Version},
+        session::{Event, Version},
     },
     registry::State,
 };
@@ -34,12 +34,6 @@ use crate::{
 /// After UNSUBSCRIBE a broker may still send what it had queued [MQTT-3.10.4]; when it has sent nothing for so long, it has
 /// nothing more.
 const QUIET: Duration = Duration::from_secs(10);
-
-/// Connections that are tried before a session that may be thrown away is left to the broker: about ten seconds.
-const DISCARD_ATTEMPTS: usize = 6;
-
-/// How long a goodbye may take to be written.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a connection came to its end.
 #[derive(Debug)]
@@ -55,9 +49,9 @@ pub(super) enum Close {
 /// A shard, its driver's own state, and the lane.
 pub(super) struct Driver {
     core: Rc<Core>,
-    job: Job,
-    setup: Setup,
-    shard: Rc<RefCell<Shard>>,
+    pub(super) job: Job,
+    pub(super) setup: Setup,
+    pub(super) shard: Rc<RefCell<Shard>>,
     /// When the broker accepted the present connection.
     accepted_at: Cell<Option<Instant>>,
 }
@@ -151,20 +145,8 @@ impl Driver {
         End::Stopped { is_clean: false }
     }
 
-    /// Whether a pipeline may go although its session could not be ended: the broker has probably none, or the user has said that
-    /// what it holds may be lost, and the broker does not answer.
-    fn may_leave_behind(&self, attempt: usize) -> bool {
-        // As recorded, or opened by this very task.
-        let was_open = self.job.task.session().is_some_and(|session| session.is_open);
-        match self.job.purpose {
-            Purpose::Run => false,
-            Purpose::Retire => !was_open,
-            Purpose::Discard => !was_open || attempt + 1 >= DISCARD_ATTEMPTS,
-        }
-    }
-
     /// Waits until the task may connect; false: it is told to stop, or the shard is no longer this node's.
-    async fn may_connect(&self, taken_over_at: Option<Instant>) -> bool {
+    pub(super) async fn may_connect(&self, taken_over_at: Option<Instant>) -> bool {
         let mut stop = self.job.stop.clone();
         if !self.job.permit.is_leased() {
             self.job.task.set_status(State::Connecting, "waits until the cluster's leader answers before it connects");
@@ -339,69 +321,6 @@ impl Driver {
         }
     }
 
-    /// Says goodbye as the close asks for.
-    async fn close(&self, mut connection: Connection, close: Close) -> Close {
-        let ending = {
-            let mut shard = self.shard.borrow_mut();
-            let shard = &mut *shard;
-            match &close {
-                Close::Ended(End::Stopped { .. }) => {
-                    shard.session.disconnect(&mut shard.out);
-                    Some(Ending::Done)
-                }
-                Close::Ended(End::Retired) => Some(shard.session.end(&mut shard.out)),
-                // Unacknowledged readings are to come again: the connection is dropped without a word.
-                _ => None,
-            }
-        };
-        if let Some(ending) = ending {
-            let mut out = std::mem::take(&mut self.shard.borrow_mut().out);
-            let written = tokio::time::timeout(GOODBYE_WITHIN, async {
-                connection.write_from(&mut out).await?;
-                connection.close().await
-            });
-            if !matches!(written.await, Ok(Ok(()))) {
-                tracing::debug!(shard = %self.job.task.shard, "the MQTT broker did not take the goodbye");
-            }
-            if ending == Ending::NeedsCleanConnection {
-                return self.end_by_clean_connection(close).await;
-            }
-        }
-        close
-    }
-
-    /// MQTT 3.1.1 ends a session by connecting clean and disconnecting.
-    async fn end_by_clean_connection(&self, close: Close) -> Close {
-        if !self.may_connect(None).await {
-            return Close::Ended(End::Stopped { is_clean: self.is_idle() });
-        }
-        let ended = async {
-            let mut session = Session::new(self.setup.ending_settings()).map_err(|error| error.to_string())?;
-            let mut connection = self.setup.connector.connect(0).await.map_err(|error| error.to_string())?;
-            let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
-            session.connect(Instant::now(), &mut out).map_err(|error| error.to_string())?;
-            connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
-            while !session.is_connected() {
-                let read = connection.read_into(&mut input).await.map_err(|error| error.to_string())?;
-                if read == 0 {
-                    return Err("the MQTT broker closed the connection".to_owned());
-                }
-                session.next(&mut input, Instant::now(), &mut out).map_err(|error| error.to_string())?;
-            }
-            session.disconnect(&mut out);
-            connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
-            connection.close().await.map_err(|error| error.to_string())
-        };
-        match tokio::time::timeout(2 * self.job.manifest.source.connect_timeout, ended).await {
-            Ok(Ok(())) => close,
-            Ok(Err(why)) => Close::Lost { why, is_retryable: true },
-            Err(_) => Close::Lost {
-                why: "the MQTT broker did not let the session end in time".to_owned(),
-                is_retryable: true,
-            },
-        }
-    }
-
     async fn lost(&self, why: &str, is_retryable: bool, backoff: &mut Backoff) {
         {
             let mut shard = self.shard.borrow_mut();
@@ -464,7 +383,7 @@ impl Driver {
         *self.job.stop.borrow()
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.shard.borrow().is_idle()
     }
 

@@ -11,6 +11,7 @@ mod core;
 mod driver;
 mod errands;
 mod failures;
+mod goodbye;
 mod headers;
 mod job;
 mod limits;

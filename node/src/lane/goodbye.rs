@@ -1,0 +1,97 @@
+//! How a shard leaves its MQTT broker: the session kept, ended, or, where the broker cannot be asked, left behind.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::{
+    driver::{Close, Driver},
+    job::{End, Purpose},
+};
+use crate::pipeline::source::{
+    connection::Connection,
+    session::{Ending, Session},
+};
+
+/// Connections that are tried before a session that may be thrown away is left to the broker: about ten seconds.
+const DISCARD_ATTEMPTS: usize = 6;
+
+/// How long a goodbye may take to be written.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+impl Driver {
+    /// Says goodbye as the close asks for.
+    pub(super) async fn close(&self, mut connection: Connection, close: Close) -> Close {
+        let ending = {
+            let mut shard = self.shard.borrow_mut();
+            let shard = &mut *shard;
+            match &close {
+                Close::Ended(End::Stopped { .. }) => {
+                    shard.session.disconnect(&mut shard.out);
+                    Some(Ending::Done)
+                }
+                Close::Ended(End::Retired) => Some(shard.session.end(&mut shard.out)),
+                // Unacknowledged readings are to come again: the connection is dropped without a word.
+                _ => None,
+            }
+        };
+        if let Some(ending) = ending {
+            let mut out = std::mem::take(&mut self.shard.borrow_mut().out);
+            let written = tokio::time::timeout(GOODBYE_WITHIN, async {
+                connection.write_from(&mut out).await?;
+                connection.close().await
+            });
+            if !matches!(written.await, Ok(Ok(()))) {
+                tracing::debug!(shard = %self.job.task.shard, "the MQTT broker did not take the goodbye");
+            }
+            if ending == Ending::NeedsCleanConnection {
+                return self.end_by_clean_connection(close).await;
+            }
+        }
+        close
+    }
+
+    /// MQTT 3.1.1 ends a session by connecting clean and disconnecting.
+    async fn end_by_clean_connection(&self, close: Close) -> Close {
+        if !self.may_connect(None).await {
+            return Close::Ended(End::Stopped { is_clean: self.is_idle() });
+        }
+        let ended = async {
+            let mut session = Session::new(self.setup.ending_settings()).map_err(|error| error.to_string())?;
+            let mut connection = self.setup.connector.connect(0).await.map_err(|error| error.to_string())?;
+            let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
+            session.connect(Instant::now(), &mut out).map_err(|error| error.to_string())?;
+            connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
+            while !session.is_connected() {
+                let read = connection.read_into(&mut input).await.map_err(|error| error.to_string())?;
+                if read == 0 {
+                    return Err("the MQTT broker closed the connection".to_owned());
+                }
+                session.next(&mut input, Instant::now(), &mut out).map_err(|error| error.to_string())?;
+            }
+            session.disconnect(&mut out);
+            connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
+            connection.close().await.map_err(|error| error.to_string())
+        };
+        match tokio::time::timeout(2 * self.job.manifest.source.connect_timeout, ended).await {
+            Ok(Ok(())) => close,
+            Ok(Err(why)) => Close::Lost { why, is_retryable: true },
+            Err(_) => Close::Lost {
+                why: "the MQTT broker did not let the session end in time".to_owned(),
+                is_retryable: true,
+            },
+        }
+    }
+
+    /// Whether a pipeline may go although its session could not be ended: the broker has probably none, or the user has said that
+    /// what it holds may be lost, and the broker does not answer.
+    pub(super) fn may_leave_behind(&self, attempt: usize) -> bool {
+        // As recorded, or opened by this very task.
+        let was_open = self.job.task.session().is_some_and(|session| session.is_open);
+        match self.job.purpose {
+            Purpose::Run => false,
+            Purpose::Retire => !was_open,
+            Purpose::Discard => !was_open || attempt + 1 >= DISCARD_ATTEMPTS,
+        }
+    }
+}
