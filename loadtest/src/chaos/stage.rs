@@ -133,16 +133,22 @@ impl Stage {
         for (from, to) in std::mem::take(&mut self.cuts) {
             self.cluster.network.as_ref().context("there was a network")?.mend(from, to)?;
         }
+        // All at once: a node is ready only when there is a quorum.
         for number in 0..self.cluster.size() {
-            // Twice: it may have been about to end.
-            if self.bring_back(number).is_err() {
-                self.bring_back(number)?;
+            self.start_if_down(number)?;
+        }
+        for number in 0..self.cluster.size() {
+            if self.cluster.node(number).wait_ready().is_err() {
+                // It may have been about to end.
+                self.start_if_down(number)?;
+                self.cluster.node(number).wait_ready()?;
             }
+            self.cluster.set_out(number, false);
         }
         Ok(())
     }
 
-    fn bring_back(&mut self, number: usize) -> anyhow::Result<()> {
+    fn start_if_down(&mut self, number: usize) -> anyhow::Result<()> {
         let node = self.cluster.node(number);
         if let Some(status) = node.ended()? {
             let what = format!("{} had ended by itself: {status}", node.name());
@@ -153,8 +159,6 @@ impl Stage {
         if !node.is_started() {
             node.start_process()?;
         }
-        node.wait_ready()?;
-        self.cluster.set_out(number, false);
         Ok(())
     }
 
