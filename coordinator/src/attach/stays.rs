@@ -223,12 +223,12 @@ impl Stays {
 
     /// How every member is. Not to be called while the state is being read: the two are locked in the other order.
     pub(crate) fn health(&self) -> BTreeMap<NodeName, Health> {
-        self.of_members(|heard, node, now| heard.of(node, now))
+        self.of_members(Heard::of)
     }
 
     /// How long every member has been away. Not to be called while the state is being read.
     pub(crate) fn absences(&self) -> BTreeMap<NodeName, Duration> {
-        self.of_members(|heard, node, now| heard.absent_for(node, now))
+        self.of_members(Heard::absent_for)
     }
 
     fn of_members<T>(&self, of: impl Fn(&Heard, &NodeName, Instant) -> T) -> BTreeMap<NodeName, T> {
