@@ -42,7 +42,7 @@ impl Setup {
     pub(super) fn session(&self, job: &Job) -> Result<Session, String> {
         let mut session = Session::new(self.settings.clone()).map_err(|error| error.to_string())?;
         let wanted: Vec<_> = wanted(job).iter().map(|filter| job.manifest.source.subscription(filter)).collect();
-        session.change_filters(&wanted, &mut bytes::BytesMut::new()).map_err(|error| error.to_string())?;
+        session.change_filters(&wanted).map_err(|error| error.to_string())?;
         Ok(session)
     }
 

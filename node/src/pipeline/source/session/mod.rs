@@ -136,12 +136,12 @@ impl Session {
         self.watermark = self.next_seq;
     }
 
-    /// Subscribes to `filters` and nothing else. True: [`Event::Subscribed`] or [`Event::Unsubscribed`], or both, will follow; false:
-    /// nothing is to be asked, or it is asked at the next connection.
-    pub fn change_filters(&mut self, filters: &[String], out: &mut BytesMut) -> Result<bool, ChangeError> {
+    /// From the next connection on the session is subscribed to `filters` and nothing else: [`Event::Subscribed`] follows if there are
+    /// any, then [`Event::Unsubscribed`] if there was another.
+    pub fn change_filters(&mut self, filters: &[String]) -> Result<(), SettingsError> {
         settings::check_filters(filters)?;
-        let is_open = matches!(self.phase, Phase::Open(_));
-        Ok(self.subscriptions.change(filters, is_open, out)?)
+        self.subscriptions.change(filters);
+        Ok(())
     }
 
     /// Disconnects and keeps the session.
@@ -175,7 +175,7 @@ impl Session {
         match &self.phase {
             Phase::Closed => None,
             Phase::Connecting { since } => Some(*since + self.settings.connack_within),
-            Phase::Open(keep_alive) => keep_alive.deadline(),
+            Phase::Open(keep_alive) => keep_alive.deadline().into_iter().chain(self.subscriptions.deadline()).min(),
         }
     }
 
@@ -188,7 +188,9 @@ impl Session {
                 Err(SessionError::NoAnswer { what: "CONNACK", after: self.settings.connack_within })
             }
             Phase::Connecting { .. } => Ok(false),
-            Phase::Open(keep_alive) => keep_alive.tick(now, is_reading),
+            Phase::Open(keep_alive) => {
+                self.subscriptions.tick(now, is_reading).and_then(|()| keep_alive.tick(now, is_reading))
+            }
         };
         match ticked {
             Ok(true) => packet::write_pingreq(out),
@@ -280,7 +282,7 @@ impl Session {
                         }
                         continue;
                     } else {
-                        self.control(first, packet, out)?
+                        self.control(first, packet, now, out)?
                     }
                 }
                 Phase::Connecting { .. } => self.answer_to_connect(first, packet, now, out)?,
@@ -372,12 +374,18 @@ impl Session {
         self.phase = Phase::Open(KeepAlive::new(granted.keep_alive, now));
         if !self.settings.ends_session {
             self.expects_session = true;
-            self.subscriptions.connected(granted.is_session_present, out)?;
+            self.subscriptions.connected(granted.is_session_present, now, out)?;
         }
         Ok(Event::Connected(Box::new(granted)))
     }
 
-    fn control(&mut self, first: u8, packet: Bytes, out: &mut BytesMut) -> Result<Option<Event>, SessionError> {
+    fn control(
+        &mut self,
+        first: u8,
+        packet: Bytes,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> Result<Option<Event>, SessionError> {
         match packet::read(first, packet, self.settings.version)? {
             Packet::Pubrel { packet_id } => {
                 self.check_owed()?;
@@ -390,8 +398,8 @@ impl Session {
                 }
                 Ok(None)
             }
-            Packet::Suback(acks) => self.subscriptions.suback(&acks),
-            Packet::Unsuback(acks) => self.subscriptions.unsuback(&acks),
+            Packet::Suback(acks) => self.subscriptions.suback(&acks, now, out),
+            Packet::Unsuback(acks) => self.subscriptions.unsuback(&acks, now),
             Packet::Disconnect { code, properties } => Ok(Some(self.disconnected(code, properties))),
             Packet::Connack(_) => Err(SessionError::protocol("a second CONNACK [MQTT-3.2.0-2]")),
         }
@@ -441,15 +449,4 @@ impl Session {
         }
         count
     }
-}
-
-/// A change of filters that could not be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeError {
-    /// The filters are not usable.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The packet could not be written.
-    #[error(transparent)]
-    Session(#[from] SessionError),
 }

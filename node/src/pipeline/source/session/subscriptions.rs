@@ -1,9 +1,13 @@
 //! What the session is subscribed to, and the SUBSCRIBE and UNSUBSCRIBE under way [MQTT-3.8, MQTT-3.10].
 //!
-//! After every CONNACK all wanted filters are subscribed again (harmless [MQTT-3.8.4-3]) and those that are wanted no more are
-//! unsubscribed, so that a lost SUBSCRIBE or a change made while disconnected needs no memory elsewhere.
+//! After every CONNACK all wanted filters are subscribed again (harmless [MQTT-3.8.4-3]) and then those that are wanted no more are
+//! unsubscribed, so that a lost SUBSCRIBE or a change made while disconnected needs no memory elsewhere. In this order, and
+//! the second only when the first is answered: a topic that old and new filters have in common is subscribed to at every moment.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 
@@ -16,6 +20,8 @@ use super::{
 
 /// Filters in one SUBSCRIBE or UNSUBSCRIBE: some brokers refuse more than eight.
 const FILTERS_PER_PACKET: usize = 8;
+/// A broker that reads answers at once; what it had queued may come before the answer, and that is a window or a few.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Subscriptions {
@@ -25,6 +31,9 @@ pub(super) struct Subscriptions {
     /// Filters that the session at the broker has, or may have, once everything sent has arrived.
     at_broker: BTreeSet<String>,
     under_way: VecDeque<Request>,
+    /// Since when we read, and the oldest request under way has no answer.
+    unanswered_since: Option<Instant>,
+    was_reading: bool,
     last_packet_id: u16,
     answers: Subscribed,
     not_unsubscribed: Vec<RefusedFilter>,
@@ -45,6 +54,8 @@ impl Subscriptions {
             at_broker: filters.iter().cloned().collect(),
             wanted: filters,
             under_way: VecDeque::new(),
+            unanswered_since: None,
+            was_reading: true,
             last_packet_id: 0,
             answers: Subscribed::default(),
             not_unsubscribed: Vec::new(),
@@ -71,42 +82,60 @@ impl Subscriptions {
         for request in self.under_way.drain(..) {
             self.at_broker.extend(request.filters);
         }
+        self.unanswered_since = None;
         self.answers = Subscribed::default();
         self.not_unsubscribed.clear();
     }
 
+    /// Wants `filters` from the next connection on.
+    pub(super) fn change(&mut self, filters: &[String]) {
+        self.wanted = filters.to_vec();
+    }
+
     /// After CONNACK.
-    pub(super) fn connected(&mut self, is_session_present: bool, out: &mut BytesMut) -> Result<(), SessionError> {
+    pub(super) fn connected(
+        &mut self,
+        is_session_present: bool,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> Result<(), SessionError> {
         if !is_session_present {
             self.at_broker.clear();
         }
-        let stale = self.stale();
-        self.send(false, &stale, out)?;
-        let wanted = self.wanted.clone();
-        self.send(true, &wanted, out)
-    }
-
-    /// Wants `filters` from now on. True: an event will follow.
-    pub(super) fn change(
-        &mut self,
-        filters: &[String],
-        is_open: bool,
-        out: &mut BytesMut,
-    ) -> Result<bool, SessionError> {
-        self.wanted = filters.to_vec();
-        if !is_open {
-            return Ok(false);
+        self.was_reading = true;
+        if self.wanted.is_empty() {
+            return self.unsubscribe_stale(now, out);
         }
-        let stale = self.stale();
-        let new: Vec<_> = filters.iter().filter(|filter| !self.at_broker.contains(*filter)).cloned().collect();
-        let is_asked = !stale.is_empty() || !new.is_empty();
-        self.send(false, &stale, out)?;
-        self.send(true, &new, out)?;
-        Ok(is_asked)
+        let wanted = self.wanted.clone();
+        self.send(true, &wanted, now, out)
     }
 
-    pub(super) fn suback(&mut self, acks: &Acks) -> Result<Option<Event>, SessionError> {
-        let request = self.answered(acks.packet_id, true)?;
+    /// When [`tick`](Self::tick) must be called at the latest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.unanswered_since.filter(|_| self.was_reading).map(|since| since + ANSWER_WITHIN)
+    }
+
+    /// Fails when the broker has not answered for too long while it was read: it would not send readings either.
+    pub(super) fn tick(&mut self, now: Instant, is_reading: bool) -> Result<(), SessionError> {
+        let was_reading = std::mem::replace(&mut self.was_reading, is_reading);
+        let Some(since) = &mut self.unanswered_since else { return Ok(()) };
+        if !was_reading || !is_reading {
+            *since = now;
+        }
+        if now < *since + ANSWER_WITHIN {
+            return Ok(());
+        }
+        let is_subscribe = self.under_way.front().is_some_and(|request| request.is_subscribe);
+        Err(SessionError::NoAnswer { what: if is_subscribe { "SUBACK" } else { "UNSUBACK" }, after: ANSWER_WITHIN })
+    }
+
+    pub(super) fn suback(
+        &mut self,
+        acks: &Acks,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> Result<Option<Event>, SessionError> {
+        let request = self.answered(acks.packet_id, true, now)?;
         if acks.codes.len() != request.filters.len() {
             return Err(SessionError::protocol("a SUBACK with a wrong number of reason codes [MQTT-3.8.4-6]"));
         }
@@ -127,12 +156,15 @@ impl Subscriptions {
                 }
             }
         }
-        let is_last = !self.under_way.iter().any(|request| request.is_subscribe);
-        Ok(is_last.then(|| Event::Subscribed(Box::new(std::mem::take(&mut self.answers)))))
+        if self.under_way.iter().any(|request| request.is_subscribe) {
+            return Ok(None);
+        }
+        self.unsubscribe_stale(now, out)?;
+        Ok(Some(Event::Subscribed(Box::new(std::mem::take(&mut self.answers)))))
     }
 
-    pub(super) fn unsuback(&mut self, acks: &Acks) -> Result<Option<Event>, SessionError> {
-        let request = self.answered(acks.packet_id, false)?;
+    pub(super) fn unsuback(&mut self, acks: &Acks, now: Instant) -> Result<Option<Event>, SessionError> {
+        let request = self.answered(acks.packet_id, false, now)?;
         // MQTT 3.1.1 has no codes in UNSUBACK.
         for (filter, code) in request.filters.into_iter().zip(acks.codes.iter()).filter(|(_, code)| **code >= 0x80) {
             self.at_broker.insert(filter.clone());
@@ -142,11 +174,18 @@ impl Subscriptions {
         Ok(is_last.then(|| Event::Unsubscribed { refused: std::mem::take(&mut self.not_unsubscribed) }))
     }
 
-    fn stale(&self) -> Vec<String> {
-        self.at_broker.iter().filter(|filter| !self.wanted.contains(filter)).cloned().collect()
+    fn unsubscribe_stale(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), SessionError> {
+        let stale: Vec<_> = self.at_broker.iter().filter(|filter| !self.wanted.contains(filter)).cloned().collect();
+        self.send(false, &stale, now, out)
     }
 
-    fn send(&mut self, is_subscribe: bool, filters: &[String], out: &mut BytesMut) -> Result<(), SessionError> {
+    fn send(
+        &mut self,
+        is_subscribe: bool,
+        filters: &[String],
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> Result<(), SessionError> {
         for chunk in filters.chunks(FILTERS_PER_PACKET) {
             let packet_id = self.next_packet_id();
             if is_subscribe {
@@ -159,17 +198,16 @@ impl Subscriptions {
                 }
             }
             self.under_way.push_back(Request { packet_id, is_subscribe, filters: chunk.to_vec() });
+            self.unanswered_since.get_or_insert(now);
         }
         Ok(())
     }
 
-    fn answered(&mut self, packet_id: u16, is_subscribe: bool) -> Result<Request, SessionError> {
+    fn answered(&mut self, packet_id: u16, is_subscribe: bool, now: Instant) -> Result<Request, SessionError> {
         let is_it = |request: &Request| request.packet_id == packet_id && request.is_subscribe == is_subscribe;
-        self.under_way
-            .iter()
-            .position(is_it)
-            .and_then(|at| self.under_way.remove(at))
-            .ok_or_else(|| SessionError::protocol("a SUBACK or UNSUBACK for nothing that was asked [MQTT-2.2.1-6]"))
+        let request = self.under_way.iter().position(is_it).and_then(|at| self.under_way.remove(at));
+        self.unanswered_since = (!self.under_way.is_empty()).then_some(now);
+        request.ok_or_else(|| SessionError::protocol("a SUBACK or UNSUBACK for nothing that was asked [MQTT-2.2.1-6]"))
     }
 
     /// Requests are answered long before 65,535 more are made: a change of filters is an operator's act.

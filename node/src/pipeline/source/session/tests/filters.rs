@@ -48,24 +48,45 @@ fn refused_and_lowered_filters_are_told_apart() {
     }
 }
 
+/// What old and new filters have in common is subscribed to at every moment: nothing published meanwhile is for nobody.
 #[test]
-fn a_change_of_filters_asks_for_the_difference() {
+fn a_change_of_filters_subscribes_first_and_unsubscribes_when_that_is_answered() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, Qos::AtLeastOnce);
-        let kept = wire.session.filters()[0].clone();
-        assert_eq!(wire.session.change_filters(&[kept.clone(), "b".into()], &mut wire.out), Ok(true));
-        assert_eq!(wire.sent(), [Sent::Subscribe(2, vec!["b".into()])]);
-        assert_eq!(wire.session.change_filters(&["c".into(), "b".into()], &mut wire.out), Ok(true));
-        assert_eq!(wire.sent(), [Sent::Unsubscribe(3, vec![kept]), Sent::Subscribe(4, vec!["c".into()])]);
-        assert_eq!(wire.session.change_filters(&["b".into(), "c".into()], &mut wire.out), Ok(false));
-        assert!(wire.session.change_filters(&["c#".into()], &mut wire.out).is_err());
-        // The answers are lost: the next connection asks again for all that may not have happened.
+        let old = wire.session.filters()[0].clone();
+        assert!(wire.session.change_filters(&["c#".into()]).is_err());
+        wire.session.change_filters(&["b".into(), "c".into()]).unwrap();
+        for (subscribe, unsubscribe) in [(2, 3), (4, 5)] {
+            wire.session.connect(wire.now, &mut wire.out).unwrap();
+            wire.hear(&connack(version, true)).unwrap();
+            assert_eq!(wire.sent()[1..], [Sent::Subscribe(subscribe, vec!["b".into(), "c".into()])]);
+            let events = wire.hear(&suback(version, subscribe, &[1, 1])).unwrap();
+            assert!(matches!(events[..], [Event::Subscribed(_)]) && !wire.session.is_settled());
+            assert_eq!(wire.sent(), [Sent::Unsubscribe(unsubscribe, vec![old.clone()])]);
+            // The first time the answer is lost: the next connection asks again.
+        }
+        assert_eq!(wire.hear(&unsuback(version, 5, &[0])).unwrap(), [Event::Unsubscribed { refused: Vec::new() }]);
+        assert!(wire.session.is_settled());
+    }
+}
+
+#[test]
+fn a_broker_that_does_not_answer_subscribe_is_left() {
+    for version in VERSIONS {
+        let mut wire = Wire::new(settings(version, Qos::AtLeastOnce));
         wire.session.connect(wire.now, &mut wire.out).unwrap();
         wire.hear(&connack(version, true)).unwrap();
-        let kept = wire.session.settings().filters[0].clone();
-        let expected = [Sent::Unsubscribe(5, vec![kept]), Sent::Subscribe(6, vec!["b".into(), "c".into()])];
-        assert_eq!(wire.sent()[1..], expected);
-        assert_eq!(wire.hear(&unsuback(version, 5, &[0])).unwrap(), [Event::Unsubscribed { refused: Vec::new() }]);
+        let mut elapsed = |secs, is_reading| {
+            wire.now += Duration::from_secs(secs);
+            let ticked = wire.session.tick(wire.now, &mut wire.out, is_reading);
+            // Pings are answered all the same.
+            ticked.and_then(|()| wire.session.next(&mut BytesMut::from(&[0xD0, 0][..]), wire.now, &mut wire.out))
+        };
+        assert!(elapsed(29, true).is_ok());
+        assert!(elapsed(60, false).is_ok(), "the answer may wait in the socket");
+        assert!(elapsed(1, true).is_ok());
+        assert!(elapsed(29, true).is_ok());
+        assert_eq!(elapsed(1, true), Err(SessionError::NoAnswer { what: "SUBACK", after: Duration::from_secs(30) }));
     }
 }
 
@@ -74,16 +95,20 @@ fn a_change_of_filters_asks_for_the_difference() {
 fn a_filter_that_the_broker_does_not_unsubscribe_stays_and_is_asked_for_again() {
     let mut wire = Wire::open(Version::V5, Qos::AtLeastOnce);
     let old = wire.session.filters()[0].clone();
-    assert_eq!(wire.session.change_filters(&["b".into()], &mut wire.out), Ok(true));
+    wire.session.change_filters(&["b".into()]).unwrap();
+    wire.session.connect(wire.now, &mut wire.out).unwrap();
+    wire.hear(&connack(Version::V5, true)).unwrap();
     assert!(wire.session.may_have(&old) && wire.session.may_have("b"), "nothing is answered yet");
-    let events = wire.hear(&unsuback(Version::V5, 2, &[0x87])).unwrap();
+    wire.hear(&suback(Version::V5, 2, &[1])).unwrap();
+    let events = wire.hear(&unsuback(Version::V5, 3, &[0x87])).unwrap();
     let refused = vec![RefusedFilter { filter: old.clone(), code: 0x87 }];
     assert_eq!(events, [Event::Unsubscribed { refused }]);
     assert!(wire.session.may_have(&old));
     wire.session.connect(wire.now, &mut wire.out).unwrap();
     wire.hear(&connack(Version::V5, true)).unwrap();
-    assert!(wire.sent().contains(&Sent::Unsubscribe(4, vec![old.clone()])));
-    wire.hear(&unsuback(Version::V5, 4, &[0])).unwrap();
+    wire.hear(&suback(Version::V5, 4, &[1])).unwrap();
+    assert!(wire.sent().contains(&Sent::Unsubscribe(5, vec![old.clone()])));
+    wire.hear(&unsuback(Version::V5, 5, &[0])).unwrap();
     assert!(!wire.session.may_have(&old));
 }
 
@@ -91,8 +116,10 @@ fn a_filter_that_the_broker_does_not_unsubscribe_stays_and_is_asked_for_again() 
 fn a_retiring_session_unsubscribes_reads_on_and_ends() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, Qos::AtLeastOnce);
-        assert_eq!(wire.session.change_filters(&[], &mut wire.out), Ok(true));
-        assert_eq!(wire.sent(), [Sent::Unsubscribe(2, wire.session.settings().filters.clone())]);
+        wire.session.change_filters(&[]).unwrap();
+        wire.session.connect(wire.now, &mut wire.out).unwrap();
+        wire.hear(&connack(version, true)).unwrap();
+        assert_eq!(wire.sent()[1..], [Sent::Unsubscribe(2, wire.session.settings().filters.clone())]);
         assert_eq!(readings(&wire.hear(&publish(version, 1, 1, false, "queued")).unwrap()), [0]);
         assert_eq!(wire.hear(&unsuback(version, 2, &[0])).unwrap(), [Event::Unsubscribed { refused: Vec::new() }]);
         assert_eq!(wire.ack_up_to(1), [Sent::Puback(1)]);
