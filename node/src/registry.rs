@@ -11,7 +11,7 @@ use std::{
 };
 
 use dashmap::DashMap;
-use sluice_coordinator::model::{Checkpoint, Epoch, Offset, Session, ShardId, TopicPartition};
+use sluice_coordinator::model::{Checkpoint, Epoch, Offset, Revision, Session, ShardId, TopicPartition};
 pub use sluice_coordinator::model::{TaskState as State, TaskStatus as Status};
 
 /// Upper bounds of the latency buckets, in milliseconds; one more bucket holds the rest.
@@ -152,6 +152,11 @@ impl Task {
     /// The MQTT session that the broker keeps for the shard, as far as is known.
     pub fn session(&self) -> Option<Session> {
         lock(&self.session).clone()
+    }
+
+    /// The revision of the pipeline that this session belongs to.
+    pub fn opened(&self) -> Option<Revision> {
+        lock(&self.session).as_ref().map(|session| session.revision)
     }
 
     /// Says what session the broker keeps.

@@ -46,7 +46,7 @@ pub struct Checkpointer {
 struct Word {
     task: Arc<Task>,
     is_released: bool,
-    answer: oneshot::Sender<Result<(), RecordError>>,
+    answer: oneshot::Sender<Result<Checkpoint, RecordError>>,
 }
 
 impl Checkpointer {
@@ -56,11 +56,11 @@ impl Checkpointer {
         (Self { words }, Service { coordinator, me, registry, every, inbox, last: BTreeMap::new() })
     }
 
-    /// Returns when the task's present word is in the log.
+    /// Returns when the task's present word is in the log, and what it was.
     ///
     /// # Errors
     /// It was refused, or did not get there.
-    pub async fn record(&self, task: &Arc<Task>) -> Result<(), RecordError> {
+    pub async fn record(&self, task: &Arc<Task>) -> Result<Checkpoint, RecordError> {
         self.say(task, false).await
     }
 
@@ -74,11 +74,11 @@ impl Checkpointer {
     ///
     /// # Errors
     /// As [`record`](Self::record).
-    pub async fn release(&self, task: &Arc<Task>) -> Result<(), RecordError> {
+    pub async fn release(&self, task: &Arc<Task>) -> Result<Checkpoint, RecordError> {
         self.say(task, true).await
     }
 
-    async fn say(&self, task: &Arc<Task>, is_released: bool) -> Result<(), RecordError> {
+    async fn say(&self, task: &Arc<Task>, is_released: bool) -> Result<Checkpoint, RecordError> {
         let (answer, answered) = oneshot::channel();
         let word = Word { task: Arc::clone(task), is_released, answer };
         self.words.send(word).await.map_err(|_| RecordError::Stopping)?;
@@ -147,14 +147,15 @@ impl Service {
     }
 
     async fn record_words(&mut self, words: Vec<Word>) {
-        let checkpoints =
+        let checkpoints: Vec<_> =
             words.iter().map(|word| (word.task.shard.clone(), take(&word.task, word.is_released))).collect();
-        let outcome = self.propose(checkpoints).await;
-        for word in words {
+        let outcome = self.propose(checkpoints.clone()).await;
+        for (word, (shard, checkpoint)) in words.into_iter().zip(checkpoints) {
             let answer = match &outcome {
-                Ok(refused) => {
-                    refused.get(&word.task.shard).map_or(Ok(()), |why| Err(RecordError::Fenced(why.clone())))
-                }
+                Ok(refused) => match refused.get(&shard) {
+                    None => Ok(checkpoint),
+                    Some(why) => Err(RecordError::Fenced(why.clone())),
+                },
                 Err(error) => Err(RecordError::Unavailable(error.clone())),
             };
             // Who no longer waits has given up on the task.

@@ -1,4 +1,4 @@
-//! What this node should be running, read from the coordinator's state. PURE.
+//! What this node should be running, read from the coordinator's state and from what the node itself has said since. PURE.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,18 @@ pub(crate) struct Desired {
     pub(crate) revision: Revision,
 }
 
+/// What the node itself knows of one of its shards, in the present epoch. What the leader has told may be older than the node's own
+/// last word, and nobody else has a say in that epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// The revision that the session at the broker belongs to; none: there is no session.
+    pub(crate) opened: Option<Revision>,
+    /// Its last task's word is in the log: the shard is given back.
+    pub(crate) is_released: bool,
+    /// Likewise: its session is ended.
+    pub(crate) is_retired: bool,
+}
+
 /// What a task needs besides, looked up when it starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Background {
@@ -25,14 +37,23 @@ pub(crate) struct Background {
     pub(crate) checkpoint: Option<Checkpoint>,
 }
 
-/// Every task that `me` should run. A shard of a paused pipeline is not among them, nor one that is being handed over: it is stopped
-/// and given back.
-pub(crate) fn desired(state: &State, me: &Owner) -> BTreeMap<ShardId, Desired> {
+/// Every task that `me` should run; `own` tells what the node knows of a shard in this epoch. A shard of a paused pipeline is not among
+/// them, nor one that is being handed over: it is stopped and given back. Nor is one that was given back or has ended its session,
+/// though the leader may not have told so yet.
+pub(crate) fn desired(
+    state: &State,
+    me: &Owner,
+    own: impl Fn(&ShardId, Epoch) -> Option<Own>,
+) -> BTreeMap<ShardId, Desired> {
     let is_mine = |shard: &Shard| shard.owner.as_ref() == Some(me) && shard.handover.is_none();
     let mine = state.shards.iter().filter(|(_, shard)| is_mine(shard));
     mine.filter_map(|(id, shard)| {
         let pipeline = state.pipelines.get(&id.pipeline)?;
-        let opened = shard.session.as_ref().map_or(pipeline.revision, |session| session.revision);
+        let own = own(id, shard.epoch).unwrap_or_else(|| Own::told(shard));
+        if own.is_released {
+            return None;
+        }
+        let opened = own.opened.unwrap_or(pipeline.revision);
         let old = pipeline.spec_at(opened)?;
         let (purpose, revision) = match pipeline.state {
             PipelineState::Paused => return None,
@@ -45,24 +66,38 @@ pub(crate) fn desired(state: &State, me: &Owner) -> BTreeMap<ShardId, Desired> {
             PipelineState::Running | PipelineState::Deleting => (Purpose::Retire, opened),
             PipelineState::Discarding => (Purpose::Discard, opened),
         };
-        Some((id.clone(), Desired { epoch: shard.epoch, purpose, revision }))
+        let is_over = own.is_retired && purpose != Purpose::Run;
+        (!is_over).then(|| (id.clone(), Desired { epoch: shard.epoch, purpose, revision }))
     })
     .collect()
 }
 
 /// Shards of `me` that are on their way to another node.
-pub(crate) fn leaving(state: &State, me: &Owner) -> impl Iterator<Item = ShardId> {
-    let leaves = |shard: &Shard| shard.owner.as_ref() == Some(me) && shard.handover.is_some();
-    state.shards.iter().filter(move |(_, shard)| leaves(shard)).map(|(id, _)| id.clone())
+pub(crate) fn leaving<'a>(state: &'a State, me: &'a Owner) -> impl Iterator<Item = (&'a ShardId, &'a Shard)> {
+    state.shards.iter().filter(move |(_, shard)| shard.owner.as_ref() == Some(me) && shard.handover.is_some())
 }
 
-/// What the task of `shard` starts from.
-pub(crate) fn background(state: &State, shard: &ShardId, desired: &Desired) -> Option<Background> {
-    Some(Background {
-        spec: state.pipelines.get(&shard.pipeline)?.spec_at(desired.revision)?.clone(),
-        session: state.shards.get(shard)?.session.clone(),
-        checkpoint: state.checkpoints.get(shard).cloned(),
-    })
+/// What the task of `shard` starts from. `last`: the node's own last word of it in this epoch.
+pub(crate) fn background(
+    state: &State,
+    id: &ShardId,
+    desired: &Desired,
+    last: Option<&Checkpoint>,
+) -> Option<Background> {
+    let spec = state.pipelines.get(&id.pipeline)?.spec_at(desired.revision)?.clone();
+    let (session, checkpoint) = match last {
+        Some(last) => (last.session.clone(), Some(last.clone())),
+        None => (state.shards.get(id)?.session.clone(), state.checkpoints.get(id).cloned()),
+    };
+    Some(Background { spec, session, checkpoint })
+}
+
+impl Own {
+    /// As the leader has told it.
+    fn told(shard: &Shard) -> Self {
+        let opened = shard.session.as_ref().map(|session| session.revision);
+        Self { opened, is_released: false, is_retired: false }
+    }
 }
 
 /// Brokers of one cluster may come and go from the list: the session is the cluster's. It is another's when no server is left.
@@ -87,6 +122,58 @@ mod tests {
             handover: None,
             is_retiring: false,
         }
+    }
+
+    /// Pipeline `readings` of one shard, `revision` 2, whose revision 1 was at another broker.
+    fn moved(me: &Owner) -> anyhow::Result<(State, ShardId)> {
+        let name: sluice_coordinator::model::PipelineName = "readings".parse()?;
+        let spec = |server: &str| PipelineSpec {
+            name: name.clone(),
+            manifest: String::new(),
+            shards: std::num::NonZeroU32::MIN,
+            source: SourceIdentity {
+                servers: vec![server.to_owned()],
+                share_group: Some("readings".to_owned()),
+                client_id_prefix: "sluice-readings".to_owned(),
+            },
+            filters: vec!["#".to_owned()],
+        };
+        let pipeline = Pipeline {
+            spec: spec("mqtt://new"),
+            revision: Revision(2),
+            state: PipelineState::Running,
+            applied_at: UnixMs(0),
+            earlier: BTreeMap::from([(Revision(1), spec("mqtt://old"))]),
+        };
+        let session = Some(Session { revision: Revision(1), filters: vec!["#".to_owned()], is_open: true });
+        let mut state = State::default();
+        let id = ShardId::new(&name, 0);
+        state.shards.insert(id.clone(), Shard { session, ..shard(me) });
+        state.pipelines.insert(name, pipeline);
+        Ok((state, id))
+    }
+
+    /// The leader tells what the node said only after a while, and meanwhile nothing must be done twice.
+    #[test]
+    fn what_the_node_has_said_counts_before_what_it_was_told() -> anyhow::Result<()> {
+        let me = Owner { node: "a".parse()?, generation: Generation(2) };
+        let (mut state, id) = moved(&me)?;
+        let wanted = |state: &State, own: Option<Own>| {
+            let desired = desired(state, &me, |_, _| own);
+            desired.get(&id).map(|desired| (desired.purpose, desired.revision.0))
+        };
+        let own = |opened: Option<u64>| Own { opened: opened.map(Revision), is_released: false, is_retired: false };
+        assert_eq!(wanted(&state, None), Some((Purpose::Retire, 1)));
+        let retired = Own { is_retired: true, ..own(None) };
+        assert_eq!(wanted(&state, Some(retired)), Some((Purpose::Run, 2)), "the old session is ended");
+        assert_eq!(wanted(&state, Some(own(Some(2)))), Some((Purpose::Run, 2)));
+        assert_eq!(wanted(&state, Some(Own { is_released: true, ..own(Some(1)) })), None);
+        for ending in [PipelineState::Deleting, PipelineState::Discarding] {
+            state.pipelines.values_mut().for_each(|pipeline| pipeline.state = ending);
+            assert_eq!(wanted(&state, Some(retired)), None);
+            assert!(wanted(&state, None).is_some());
+        }
+        Ok(())
     }
 
     #[test]
@@ -122,10 +209,10 @@ mod tests {
         {
             state.shards.insert(ShardId::new(&name, u32::try_from(index)?), shard);
         }
-        let desired = desired(&state, &me);
+        let desired = desired(&state, &me, |_, _| None);
         let purposes: Vec<_> = desired.iter().map(|(id, desired)| (id.index, desired.purpose)).collect();
         assert_eq!(purposes, [(0, Purpose::Run), (2, Purpose::Retire)]);
-        assert_eq!(leaving(&state, &me).map(|id| id.index).collect::<Vec<_>>(), [1]);
+        assert_eq!(leaving(&state, &me).map(|(id, _)| id.index).collect::<Vec<_>>(), [1]);
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use sluice_coordinator::{
     Coordinator, Lease,
-    model::{Epoch, Owner, Revision, ShardId, State as Told},
+    model::{Checkpoint, Epoch, Owner, Revision, Shard, ShardId, State as Told},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    desired::{self, Background, Desired},
+    desired::{self, Background, Desired, Own},
     lifecycle::{Action, Phase, RETRY_LONGEST, action, retry_after},
     prepared::Prepared,
 };
@@ -64,8 +64,8 @@ pub struct Supervisor {
     lanes: Vec<Lane>,
     running: BTreeMap<ShardId, Running>,
     prepared: Prepared,
-    /// Shards given back under these epochs, until the leader tells that it knows.
-    released: BTreeMap<ShardId, Epoch>,
+    /// Of tasks that have ended, until the leader tells of another epoch.
+    said: BTreeMap<ShardId, Checkpoint>,
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Last words on their way to the log.
     words: JoinSet<Said>,
@@ -74,6 +74,8 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Running {
     desired: Desired,
+    /// The revision of the session that the task began with.
+    opened: Option<Revision>,
     phase: Phase,
     task: Arc<Task>,
     stop: watch::Sender<Option<Stop>>,
@@ -86,9 +88,9 @@ struct Running {
 #[derive(Debug)]
 struct Said {
     task: Arc<Task>,
-    /// The shard is given back.
-    is_released: bool,
-    /// None: the word is in the log, or the shard is another's: either way nothing is left to say.
+    /// What is in the log now; none: the shard is another's.
+    recorded: Option<Checkpoint>,
+    /// None: nothing is left to say.
     again: Option<Word>,
 }
 
@@ -115,7 +117,7 @@ impl Supervisor {
         let lanes = (0..config.lanes).map(|number| Lane::start(number, config.in_flight, ended_out.clone()));
         let lanes = lanes.collect::<io::Result<_>>()?;
         let (running, prepared, words) = (BTreeMap::new(), Prepared::default(), JoinSet::new());
-        let (part, lease, released) = (coordinator.part(), coordinator.lease(), BTreeMap::new());
+        let (part, lease, said) = (coordinator.part(), coordinator.lease(), BTreeMap::new());
         let permits = Permits::new(lease.clone(), part.clone(), me.clone());
         Ok(Self {
             config,
@@ -128,7 +130,7 @@ impl Supervisor {
             lanes,
             running,
             prepared,
-            released,
+            said,
             ended,
             words,
         })
@@ -156,13 +158,15 @@ impl Supervisor {
     }
 
     fn reconcile(&mut self, part: &Told, is_leased: bool) {
-        self.released.retain(|shard, epoch| part.shards.get(shard).is_some_and(|told| told.epoch == *epoch));
-        let mut desired = desired::desired(part, &self.me);
-        desired.retain(|shard, _| !self.released.contains_key(shard));
-        let leaving = desired::leaving(part, &self.me);
-        let leaving = leaving.filter(|shard| !self.running.contains_key(shard) && !self.released.contains_key(shard));
-        for shard in leaving.collect::<Vec<_>>() {
-            self.give_back(part, &shard);
+        self.said.retain(|id, last| part.shards.get(id).is_some_and(|shard| shard.epoch == last.epoch));
+        let desired = self.desired(part);
+        let is_here = |id: &ShardId, epoch| {
+            self.running.contains_key(id) || self.said.get(id).is_some_and(|last| last.epoch == epoch && last.released)
+        };
+        let me = self.me.clone();
+        let leaving = desired::leaving(part, &me).filter(|(id, shard)| !is_here(id, shard.epoch));
+        for (id, shard) in leaving.collect::<Vec<_>>() {
+            self.give_back(part, id, shard);
         }
         let now = Instant::now();
         let known: Vec<_> = desired.keys().chain(self.running.keys()).cloned().collect();
@@ -178,8 +182,27 @@ impl Supervisor {
         }
     }
 
+    fn desired(&self, part: &Told) -> BTreeMap<ShardId, Desired> {
+        desired::desired(part, &self.me, |id, epoch| self.own(id, epoch))
+    }
+
+    fn own(&self, id: &ShardId, epoch: Epoch) -> Option<Own> {
+        if let Some(running) = self.running.get(id).filter(|running| running.task.epoch == epoch) {
+            // One that has just ended its session has not said so yet.
+            let opened = running.task.opened().or(running.opened);
+            return Some(Own { opened, is_released: false, is_retired: false });
+        }
+        let last = self.said.get(id).filter(|last| last.epoch == epoch)?;
+        Some(Own {
+            opened: last.session.as_ref().map(|session| session.revision),
+            is_released: last.released,
+            is_retired: last.status.state == State::Retired,
+        })
+    }
+
     fn start_task(&mut self, part: &Told, shard: &ShardId, wanted: &Desired) {
-        let Some(background) = desired::background(part, shard, wanted) else { return };
+        let last = self.said.get(shard).filter(|last| last.epoch == wanted.epoch);
+        let Some(background) = desired::background(part, shard, wanted, last) else { return };
         let failures = self.running.remove(shard).map_or(0, |running| running.failures);
         let task = Arc::new(Task::new(shard.clone(), wanted.epoch));
         if let Some(checkpoint) = &background.checkpoint {
@@ -189,9 +212,11 @@ impl Supervisor {
         self.registry.insert(Arc::clone(&task));
         let (stop, stopped) = watch::channel(None);
         let lane = self.emptiest_lane();
+        let opened = background.session.as_ref().map(|session| session.revision);
         let job = self.job(&task, wanted, background, stopped);
         let mut running = Running {
             desired: wanted.clone(),
+            opened,
             phase: Phase::Running,
             task: Arc::clone(&task),
             stop,
@@ -271,25 +296,26 @@ impl Supervisor {
             End::Stopped { .. } | End::Failed { .. } => {
                 // Nor does one that ended by itself, since its permit was taken away, and may be given another.
                 running.phase = Phase::Stopping;
-                let is_wanted = desired::desired(&self.part.borrow(), &self.me).contains_key(&ended.shard);
+                let is_wanted = self.desired(&self.part.borrow()).contains_key(&ended.shard);
                 self.say(Word { task, is_release: !is_wanted });
             }
         }
         !matches!(ended.end, End::Stopped { is_clean: false })
     }
 
-    /// Gives back a shard that has not been started here, as it came.
-    fn give_back(&mut self, part: &Told, shard: &ShardId) {
-        let Some(told) = part.shards.get(shard) else { return };
-        let task = Arc::new(Task::new(shard.clone(), told.epoch));
-        if let Some(checkpoint) = part.checkpoints.get(shard) {
+    /// Gives back a shard that is not running here, as it came.
+    fn give_back(&mut self, part: &Told, id: &ShardId, told: &Shard) {
+        let task = Arc::new(Task::new(id.clone(), told.epoch));
+        let last = self.said.get(id).filter(|last| last.epoch == told.epoch);
+        if let Some(checkpoint) = last.or_else(|| part.checkpoints.get(id)) {
             task.resume(checkpoint);
         }
-        task.set_session(told.session.clone());
+        task.set_session(last.map_or(&told.session, |last| &last.session).clone());
         task.set_status(State::Stopped, "");
         let desired = Desired { epoch: told.epoch, purpose: Purpose::Run, revision: Revision::default() };
         let running = Running {
             desired,
+            opened: task.opened(),
             phase: Phase::Stopping,
             task: Arc::clone(&task),
             stop: watch::Sender::new(None),
@@ -297,7 +323,7 @@ impl Supervisor {
             started_at: Instant::now(),
             failures: 0,
         };
-        self.running.insert(shard.clone(), running);
+        self.running.insert(id.clone(), running);
         self.say(Word { task, is_release: true });
     }
 
@@ -320,12 +346,12 @@ impl Supervisor {
                 false => checkpointer.record(&word.task).await,
             };
             match said {
-                Ok(()) => Said { task, is_released: word.is_release, again: None },
-                Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { task, is_released: false, again: None },
+                Ok(recorded) => Said { task, recorded: Some(recorded), again: None },
+                Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { task, recorded: None, again: None },
                 Err(RecordError::Unavailable(error)) => {
                     tracing::warn!(shard = %task.shard, %error, "the last checkpoint is not recorded yet");
                     sleep(LOOK_EVERY).await;
-                    Said { task, is_released: false, again: Some(word) }
+                    Said { task, recorded: None, again: Some(word) }
                 }
             }
         });
@@ -334,9 +360,9 @@ impl Supervisor {
     fn heard(&mut self, said: Option<Said>) {
         match said {
             Some(Said { again: Some(word), .. }) => self.say(word),
-            Some(Said { task, is_released, again: None }) => {
-                if is_released {
-                    self.released.insert(task.shard.clone(), task.epoch);
+            Some(Said { task, recorded, again: None }) => {
+                if let Some(checkpoint) = recorded {
+                    self.said.insert(task.shard.clone(), checkpoint);
                 }
                 let is_over = |running: &Running| {
                     Arc::ptr_eq(&running.task, &task) && matches!(running.phase, Phase::Stopping | Phase::Retired)
