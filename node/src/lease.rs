@@ -68,6 +68,11 @@ impl Permit {
         }
     }
 
+    /// Whether the task may connect at this moment.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.is_leased() && self.is_mine(&self.permits.part.borrow())
+    }
+
     /// Whether the node's lease is valid.
     pub(crate) fn is_leased(&self) -> bool {
         self.permits.lease.is_valid()
@@ -122,6 +127,7 @@ mod tests {
         let permits = Permits::new(coordinator.lease(), coordinator.part(), me);
         let permit = permits.of(&shard, epoch);
         assert_eq!(timeout(SOON, permit.obtain(None)).await?, Ok(()));
+        assert!(permit.is_valid() && !permits.of(&shard, epoch.next()).is_valid());
         let moment = Instant::now();
         assert_eq!(timeout(SOON, permit.obtain(Some(moment))).await?, Ok(()), "the next keep-alive confirms it");
         assert!(timeout(Duration::from_millis(1), permit.obtain(Some(Instant::now() + SOON))).await.is_err());
@@ -130,6 +136,7 @@ mod tests {
         coordinator.shutdown().await?;
         timeout(SOON, coordinator.lease().lapsed()).await?;
         assert!(timeout(Duration::from_millis(50), permit.obtain(None)).await.is_err());
+        assert!(!permit.is_valid());
         Ok(())
     }
 }

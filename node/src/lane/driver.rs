@@ -113,7 +113,7 @@ impl Driver {
                 return End::Stopped { is_clean: self.is_idle() };
             }
             let close = match self.connect(attempt).await {
-                Ok(connection) => self.serve(connection).await,
+                Ok(connection) => self.serve(connection, attempt).await,
                 Err(close) => close,
             };
             let accepted_at = self.accepted_at.take();
@@ -158,6 +158,12 @@ impl Driver {
         }
     }
 
+    /// Fails when the permit was taken away while the network was waited for: nothing has been sent then, and no session is taken.
+    pub(super) fn check_permit(&self) -> Result<(), String> {
+        let is_permitted = self.job.permit.is_valid();
+        is_permitted.then_some(()).ok_or_else(|| "the lease ran out, or the shard moved, while connecting".to_owned())
+    }
+
     async fn connect(&mut self, attempt: usize) -> Result<Connection, Close> {
         let connecting = self.setup.connector.connect(attempt);
         let mut stop = self.job.stop.clone();
@@ -168,26 +174,26 @@ impl Driver {
         let mut shard = self.shard.borrow_mut();
         let shard = &mut *shard;
         shard.forget_rest();
-        let connection = connected.map_err(|error| Close::Lost { why: error.to_string(), is_retryable: true })?;
+        let connection = connected.map_err(|error| error.to_string());
+        let connection = connection.and_then(|connection| self.check_permit().map(|()| connection));
+        let connection = connection.map_err(|why| Close::Lost { why, is_retryable: true })?;
         shard.session.connect(Instant::now(), &mut shard.out).map_err(turn::lost)?;
         Ok(connection)
     }
 
     /// Carries readings over one connection until it ends.
-    async fn serve(&self, mut connection: Connection) -> Close {
+    async fn serve(&self, mut connection: Connection, attempt: usize) -> Close {
         let (mut last_moved, mut was_reading) = (Instant::now(), true);
         loop {
-            {
-                let shard = self.shard.borrow();
-                if shard.has_moved() || !shard.is_idle() {
-                    last_moved = Instant::now();
-                }
-            }
             let stop = self.stop();
-            if let Some(close) = self.ended(stop, last_moved) {
-                return self.close(connection, close).await;
-            }
             let may_read = self.may_read(stop);
+            // A broker is quiet only as long as it is listened to.
+            if !was_reading || !may_read || self.shard.borrow().is_busy() {
+                last_moved = Instant::now();
+            }
+            if let Some(close) = self.ended(stop, last_moved) {
+                return self.close(connection, close, attempt).await;
+            }
             if std::mem::replace(&mut was_reading, may_read) != may_read
                 && let Some(close) = self.turned(may_read)
             {
@@ -287,6 +293,7 @@ impl Driver {
             Event::Noted(note) => {
                 tracing::warn!(shard = %task.shard, "{note}");
                 shard.notes.push(note);
+                task.set_status(task.status().state, shard.notes.join("; "));
             }
             Event::Disconnected(disconnected) => {
                 return Err(Close::Lost { why: disconnected.to_string(), is_retryable: !disconnected.is_taken_over() });

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::time::timeout;
 
 use super::{
     driver::{Close, Driver},
@@ -13,15 +14,16 @@ use crate::pipeline::source::{
     session::{Ending, Session},
 };
 
-/// Connections that are tried before a session that may be thrown away is left to the broker: about ten seconds.
+/// Connections that are tried before a session that may be thrown away, or that the broker has probably never had, is left to it:
+/// three to six seconds, and what the connections themselves take.
 const DISCARD_ATTEMPTS: usize = 6;
 
 /// How long a goodbye may take to be written.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Driver {
-    /// Says goodbye as the close asks for.
-    pub(super) async fn close(&self, mut connection: Connection, close: Close) -> Close {
+    /// Says goodbye as the close asks for, on the connection of this attempt.
+    pub(super) async fn close(&self, mut connection: Connection, close: Close, attempt: usize) -> Close {
         let ending = {
             let mut shard = self.shard.borrow_mut();
             let shard = &mut *shard;
@@ -37,28 +39,32 @@ impl Driver {
         };
         if let Some(ending) = ending {
             let mut out = std::mem::take(&mut self.shard.borrow_mut().out);
-            let written = tokio::time::timeout(GOODBYE_WITHIN, async {
-                connection.write_from(&mut out).await?;
-                connection.close().await
-            });
-            if !matches!(written.await, Ok(Ok(()))) {
-                tracing::debug!(shard = %self.job.task.shard, "the MQTT broker did not take the goodbye");
+            let written = timeout(GOODBYE_WITHIN, connection.write_from(&mut out)).await;
+            let is_written = matches!(written, Ok(Ok(())));
+            if is_written {
+                // The goodbye is with the kernel; what comes of the rest changes nothing.
+                let _ = timeout(GOODBYE_WITHIN, connection.close()).await;
+            } else if matches!(close, Close::Ended(End::Retired)) {
+                // A session that nobody ended would stay at the broker for ever, and in its share group.
+                let why = "the MQTT broker did not take the end of the session".to_owned();
+                return Close::Lost { why, is_retryable: true };
             }
             if ending == Ending::NeedsCleanConnection {
-                return self.end_by_clean_connection(close).await;
+                return self.end_by_clean_connection(close, attempt).await;
             }
         }
         close
     }
 
     /// MQTT 3.1.1 ends a session by connecting clean and disconnecting.
-    async fn end_by_clean_connection(&self, close: Close) -> Close {
+    async fn end_by_clean_connection(&self, close: Close, attempt: usize) -> Close {
         if !self.may_connect(None).await {
             return Close::Ended(End::Stopped { is_clean: self.is_idle() });
         }
         let ended = async {
             let mut session = Session::new(self.setup.ending_settings()).map_err(|error| error.to_string())?;
-            let mut connection = self.setup.connector.connect(0).await.map_err(|error| error.to_string())?;
+            let mut connection = self.setup.connector.connect(attempt).await.map_err(|error| error.to_string())?;
+            self.check_permit()?;
             let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
             session.connect(Instant::now(), &mut out).map_err(|error| error.to_string())?;
             connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
@@ -73,7 +79,7 @@ impl Driver {
             connection.write_from(&mut out).await.map_err(|error| error.to_string())?;
             connection.close().await.map_err(|error| error.to_string())
         };
-        match tokio::time::timeout(2 * self.job.manifest.source.connect_timeout, ended).await {
+        match timeout(2 * self.job.manifest.source.connect_timeout, ended).await {
             Ok(Ok(())) => close,
             Ok(Err(why)) => Close::Lost { why, is_retryable: true },
             Err(_) => Close::Lost {
@@ -90,8 +96,9 @@ impl Driver {
         let was_open = self.job.task.session().is_some_and(|session| session.is_open);
         match self.job.purpose {
             Purpose::Run => false,
-            Purpose::Retire => !was_open,
-            Purpose::Discard => !was_open || attempt + 1 >= DISCARD_ATTEMPTS,
+            // A node may have died after the broker's answer and before its word of it.
+            Purpose::Retire => !was_open && attempt + 1 >= DISCARD_ATTEMPTS,
+            Purpose::Discard => attempt + 1 >= DISCARD_ATTEMPTS,
         }
     }
 }

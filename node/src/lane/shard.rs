@@ -285,9 +285,9 @@ impl Shard {
         self.wake.notify_one();
     }
 
-    /// Whether readings have come or been delivered since the last question: either may make the broker send more.
-    pub(super) fn has_moved(&self) -> bool {
-        self.has_moved.take()
+    /// Whether something is under way, or has come or been delivered since the last question: any of it may make the broker send more.
+    pub(super) fn is_busy(&self) -> bool {
+        self.has_moved.take() || !self.is_idle() || !self.rest.is_empty()
     }
 
     fn note_moved(&self, has_moved: bool) {
