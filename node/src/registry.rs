@@ -68,7 +68,7 @@ pub struct Task {
     pub returned: Meter,
     /// Readings whose PUBACK or PUBREC was written.
     pub acked: Meter,
-    /// Readings handed to Kafka and not yet delivered.
+    /// Readings handed to Kafka and not yet reported by it, counted at the sink: apart from what was received and what was delivered.
     pub in_flight: Meter,
     /// Payload and key bytes of those.
     pub in_flight_bytes: Meter,

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{
     failures,
-    limits::Total,
+    limits::{Load, Total},
     routes::Routes,
     shard::{Failure, Shard},
     slots::{Slot, Slots},
@@ -26,7 +26,7 @@ use crate::{
     config::{InFlight, kafka::ProducerConfig},
     pipeline::{
         mapping::Mapping,
-        sink::{Errand, Report, Sink, SinkError, TopicNo},
+        sink::{Errand, Report, Sink, SinkError, TopicNo, Volume},
     },
 };
 
@@ -60,7 +60,7 @@ pub(super) struct Place {
     /// Never given twice.
     number: u64,
     /// In flight through this sink.
-    pub(super) load: Rc<Total>,
+    pub(super) load: Load,
     pub(super) sink: RefCell<Sink>,
     config: ProducerConfig,
     routes: RefCell<BTreeMap<(PipelineName, Revision), WeakRoutes>>,
@@ -113,7 +113,7 @@ impl Core {
         }
         let sink = Sink::new(config.clone(), self.bell.as_fd(), self.errands.clone())?;
         let (sink, config) = (RefCell::new(sink), config.clone());
-        let (number, load, routes) = (self.made.get(), Rc::default(), RefCell::default());
+        let (number, load, routes) = (self.made.get(), Load::of(&self.total), RefCell::default());
         let place = Rc::new(Place { number, load, sink, config: config.clone(), routes });
         self.made.set(place.number + 1);
         self.sinks.borrow_mut().insert(config, Rc::downgrade(&place));
@@ -127,22 +127,23 @@ impl Core {
         sinks.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Hands over what `shard` has staged.
-    pub(super) fn flush(&self, place: &Place, slot: Slot, staged: u64) {
+    /// Hands over what the task in `slot` has staged.
+    pub(super) fn flush(&self, place: &Place, slot: Slot) {
         let mut failures = Vec::new();
-        place.sink.borrow_mut().flush(|_, record, code| {
-            let mut slots = self.slots.borrow_mut();
-            // Counted as handed over below, and reported here: the same bookkeeping for every record.
-            slots.handed_over(slot, 1);
-            if let Some((_, slot, seq)) = slots.reported(record.opaque) {
-                // librdkafka measures each record by itself: no need to find out which one is too large.
-                let was_alone = code == RDKafkaErrorCode::MessageSizeTooLarge;
-                failures.push(Failure { slot, seq, code, was_alone, key: record.key, payload: record.payload });
-            }
+        let taken = place.sink.borrow_mut().flush(|_, record, code| {
+            // librdkafka measures each record by itself: no need to find out which one is too large.
+            let was_alone = code == RDKafkaErrorCode::MessageSizeTooLarge;
+            let seq = Slot::seq(record.opaque);
+            failures.push(Failure { slot, seq, code, was_alone, key: record.key, payload: record.payload });
         });
-        let taken = staged.saturating_sub(failures.len() as u64);
-        self.slots.borrow_mut().handed_over(slot, taken);
+        self.handed_over(place, slot, taken);
         failures::handle(self, place, failures);
+    }
+
+    /// The sink at `place` has taken records of the task in `slot`.
+    pub(super) fn handed_over(&self, place: &Place, slot: Slot, taken: Volume) {
+        place.load.add(taken);
+        self.slots.borrow().handed_over(slot, taken);
     }
 
     /// Takes the reports of every sink; `false` when more may be waiting.
@@ -167,12 +168,15 @@ impl Core {
     fn take_reports_of(&self, place: &Rc<Place>) -> bool {
         let now = Instant::now();
         let (mut touched, mut failures): (Vec<Rc<RefCell<Shard>>>, Vec<Failure>) = (Vec::new(), Vec::new());
+        let mut reported = Volume::default();
         let is_done = place.sink.borrow_mut().poll(|report| {
-            let opaque = match &report {
-                Report::Delivered { opaque, .. } | Report::Failed { opaque, .. } => *opaque,
+            let (opaque, bytes) = match &report {
+                Report::Delivered { opaque, bytes, .. } => (*opaque, *bytes),
+                Report::Failed { opaque, key, payload, .. } => (*opaque, (key.len() + payload.len()) as u64),
             };
-            let mut slots = self.slots.borrow_mut();
-            let Some((shard, slot, seq)) = slots.reported(opaque) else { return };
+            reported += Volume { readings: 1, bytes };
+            let slots = self.slots.borrow();
+            let Some((shard, slot, seq)) = slots.reported(opaque, bytes) else { return };
             match report {
                 Report::Delivered { topic, partition, offset, .. } => {
                     let mut data = shard.borrow_mut();
@@ -187,6 +191,7 @@ impl Core {
                 }
             }
         });
+        place.load.subtract(reported);
         if !touched.is_empty() {
             place.sink.borrow_mut().clear_trouble();
         }
@@ -212,6 +217,8 @@ impl Core {
         let death = place.sink.borrow().death().unwrap_or_default().to_owned();
         tracing::warn!(reason = %death, "the Kafka producer has failed for good; a new one takes over, and MQTT sends again what was in flight");
         self.sinks.borrow_mut().remove(&place.config);
+        // Nobody asks it for reports any more.
+        place.load.clear();
         for shard in self.slots.borrow().shards() {
             shard.borrow().wake.notify_one();
         }

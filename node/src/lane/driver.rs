@@ -17,7 +17,6 @@ use tokio::time::{sleep, sleep_until};
 use super::{
     core::{Core, Place},
     job::{End, Job, Purpose, Stop},
-    limits::Load,
     setup::{self, Setup},
     shard::Shard,
     turn::{self, Turned},
@@ -94,8 +93,8 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     }
     let slot = core.slots.borrow_mut().free();
     let Some(slot) = slot else { return Err((job, "the lane is full of tasks: run more lanes".to_owned())) };
-    let load = Load::of(&core.total, &place.load);
-    let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), job.revision, session, load, place);
+    let in_flight = core.slots.borrow().unreported(slot);
+    let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), job.revision, session, in_flight, place);
     let shard = Rc::new(RefCell::new(shard));
     let reporter: Rc<dyn Any> = shard.borrow().place.clone();
     core.slots.borrow_mut().report_by(slot, Rc::downgrade(&reporter));

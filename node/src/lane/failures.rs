@@ -24,13 +24,13 @@ pub(super) fn handle(core: &Core, place: &Place, failures: Vec<Failure>) {
         }
         match verdict(failure.code) {
             // librdkafka does not call all of these fatal; a record that it will not send again must not wait for ever.
-            Verdict::Fatal => kill(&shard, place, failure.code),
+            Verdict::Fatal => kill(&mut shard, place, failure.code),
             Verdict::Stop => stop(&mut shard, place, &failure),
             Verdict::Refused if failure.was_alone => refused(core, place, &mut shard, failure),
             // Once more at once would be a loop as fast as Kafka answers.
             Verdict::Retry if failure.was_alone => {
                 let message = format!("Kafka topic {}: {}", topic_of(&shard, place, failure.seq), failure.code);
-                shard.fail(message, true);
+                shard.fail_at_reading(message, true);
             }
             Verdict::Refused | Verdict::Retry => send_alone(core, place, &mut shard, failure),
         }
@@ -53,14 +53,15 @@ struct Record {
 }
 
 /// The producer is of no more use: its shards go back to MQTT and take another.
-fn kill(shard: &Shard, place: &Place, code: RDKafkaErrorCode) {
+fn kill(shard: &mut Shard, place: &Place, code: RDKafkaErrorCode) {
     place.sink.borrow_mut().kill(&code.to_string());
+    shard.give_back();
     shard.wake.notify_one();
 }
 
 fn stop(shard: &mut Shard, place: &Place, failure: &Failure) {
     let (name, code) = (topic_of(shard, place, failure.seq), failure.code);
-    shard.fail(format!("Kafka topic {name}: {code}: {}; the shard tries again by itself", advice(code)), true);
+    shard.fail_at_reading(format!("Kafka topic {name}: {code}: {}; the shard tries again by itself", advice(code)), true);
 }
 
 /// Sends the record again, as a request of its own: what fails then fails for itself.
@@ -88,7 +89,7 @@ fn refused(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
             failure.payload.len(),
             advice(code)
         );
-        return shard.fail(message, false);
+        return shard.fail_at_reading(message, false);
     }
     let record = Record { seq: failure.seq, key: failure.key, payload: failure.payload };
     bury(core, place, shard, record, DeadLetter { reason: code.to_string(), kafka_topic: Some(name) });
@@ -104,7 +105,7 @@ fn bury(core: &Core, place: &Place, shard: &mut Shard, record: Record, letter: D
             record.payload.len(),
             letter.reason
         );
-        return shard.fail(message, false);
+        return shard.fail_at_reading(message, false);
     };
     let headers = headers::of_dead_letter(origin, &letter);
     origin.dead_letter = Some(Box::new(letter));
@@ -113,7 +114,7 @@ fn bury(core: &Core, place: &Place, shard: &mut Shard, record: Record, letter: D
         Ok(topic) => hand_over_alone(core, place, shard, topic, record, headers),
         Err(error) => {
             let message = format!("dead-letter topic {name}: {error}");
-            shard.fail(message, true);
+            shard.fail_at_reading(message, true);
         }
     }
 }
@@ -130,8 +131,11 @@ fn hand_over_alone(
     let staged = Staged { opaque: shard.slot.opaque(seq), key, payload, headers };
     let sent = place.sink.borrow_mut().send_alone(topic, &staged, core.bell_fd());
     let code = match sent {
-        Ok(()) => return core.slots.borrow_mut().handed_over(shard.slot, 1),
-        Err(SinkFailure::Sink(error)) => return shard.fail(error.to_string(), true),
+        Ok(()) => {
+            core.handed_over(place, shard.slot, staged.volume());
+            return shard.show_load();
+        }
+        Err(SinkFailure::Sink(error)) => return shard.fail_at_reading(error.to_string(), true),
         Err(SinkFailure::Code(code)) => code,
     };
     let failure = Failure { slot: shard.slot, seq, code, was_alone: true, key: staged.key, payload: staged.payload };
@@ -140,7 +144,7 @@ fn hand_over_alone(
         Verdict::Fatal => kill(shard, place, code),
         Verdict::Stop => stop(shard, place, &failure),
         // librdkafka's own queue is full, which the lane's bounds keep from happening: begin again from MQTT.
-        Verdict::Retry => shard.fail(format!("librdkafka takes no more: {code}"), true),
+        Verdict::Retry => shard.fail_at_reading(format!("librdkafka takes no more: {code}"), true),
     }
 }
 

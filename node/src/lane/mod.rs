@@ -19,6 +19,8 @@ mod routes;
 mod setup;
 mod shard;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::{

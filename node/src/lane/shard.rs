@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::{
     core::Place,
     headers,
-    limits::Load,
+    limits::Total,
     routes::{Route, Routes},
     slots::Slot,
 };
@@ -40,8 +40,6 @@ pub(super) struct Origin {
     pub(super) route: Rc<Route>,
     pub(super) properties: Option<Box<Properties>>,
     pub(super) received_at_ms: u64,
-    /// Payload and key, in bytes.
-    pub(super) bytes: u32,
     pub(super) qos: u8,
     pub(super) is_retained: bool,
     pub(super) is_duplicate: bool,
@@ -93,8 +91,10 @@ pub(super) struct Shard {
     pub(super) holds_back: bool,
     /// To be written to the broker.
     pub(super) out: BytesMut,
-    /// Of this shard, readings and bytes handed over and not delivered.
-    pub(super) load: Load,
+    /// What its slot has handed over and Kafka has not reported.
+    in_flight: Rc<Total>,
+    /// Above the watermark, and given back already.
+    given_back: u64,
     pub(super) broken: Option<Broken>,
     /// Reports of this round concern the shard.
     pub(super) is_touched: bool,
@@ -119,7 +119,7 @@ impl Shard {
         manifest: Arc<Manifest>,
         revision: Revision,
         session: Session,
-        load: Load,
+        in_flight: Rc<Total>,
         place: Rc<Place>,
     ) -> Self {
         let routes = place.routes(&task.shard.pipeline, revision, &manifest.mapping);
@@ -134,7 +134,8 @@ impl Shard {
             rest: BytesMut::new(),
             holds_back: false,
             out: BytesMut::new(),
-            load,
+            in_flight,
+            given_back: 0,
             broken: None,
             is_touched: false,
             is_serving: false,
@@ -148,64 +149,59 @@ impl Shard {
     }
 
     /// Takes everything whole out of `input`, as far as the window has room: readings are staged, other events pushed to `events`.
-    /// Returns the readings that have no route, for the lane to deal with.
+    /// Once what is staged is handed over, the caller ends the round with [`count`](Self::count).
     pub(super) fn receive(
         &mut self,
         input: &mut BytesMut,
         now: Instant,
         sink: &mut Sink,
         events: &mut Vec<Event>,
-    ) -> Result<Vec<Unroutable>, (Vec<Unroutable>, SessionError)> {
+    ) -> Received {
         let received_at_ms = headers::unix_ms();
-        let (mut received, mut redelivered, mut bytes, mut unroutable) = (0, 0, 0, Vec::new());
-        let outcome = loop {
+        let mut received = Received::default();
+        loop {
             self.holds_back = self.session.exceeds_window() && !input.is_empty();
             if self.holds_back {
-                break Ok(());
+                break;
             }
             match self.session.next(input, now, &mut self.out) {
                 Ok(Some(Event::Reading(reading))) => {
-                    received += 1;
-                    redelivered += u64::from(reading.is_duplicate);
-                    bytes += self.stage(reading, received_at_ms, sink, &mut unroutable);
+                    received.readings += 1;
+                    received.redelivered += u64::from(reading.is_duplicate);
+                    self.stage(reading, received_at_ms, sink, &mut received.unroutable);
                 }
                 Ok(Some(event)) => {
                     let is_last = matches!(event, Event::Disconnected(_));
                     events.push(event);
                     if is_last {
-                        break Ok(());
+                        break;
                     }
                 }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+                Ok(None) => break,
+                Err(error) => {
+                    received.error = Some(error);
+                    break;
+                }
             }
-        };
-        self.tracker.end_batch(now);
-        self.load.add(received, bytes);
-        self.task.received.add(received);
-        self.task.redelivered.add(redelivered);
-        self.show_load();
-        self.note_moved(received > 0);
-        match outcome {
-            Ok(()) => Ok(unroutable),
-            Err(error) => Err((unroutable, error)),
         }
+        self.tracker.end_batch(now);
+        self.note_moved(received.readings > 0);
+        received
     }
 
-    fn stage(
-        &mut self,
-        reading: Reading,
-        received_at_ms: u64,
-        sink: &mut Sink,
-        unroutable: &mut Vec<Unroutable>,
-    ) -> u64 {
+    /// Shows what was received, and with it what the sink has taken of that.
+    pub(super) fn count(&self, received: &Received) {
+        self.task.received.add(received.readings);
+        self.task.redelivered.add(received.redelivered);
+        self.show_load();
+    }
+
+    fn stage(&mut self, reading: Reading, received_at_ms: u64, sink: &mut Sink, unroutable: &mut Vec<Unroutable>) {
         let route = self.routes.borrow_mut().route(&reading.topic, sink);
-        let bytes = reading.payload.len() + route.key.len();
         let origin = Origin {
             route: Rc::clone(&route),
             properties: (!reading.properties.is_empty()).then(|| Box::new(reading.properties.detached())),
             received_at_ms,
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             qos: reading.qos.number(),
             is_retained: reading.is_retained,
             is_duplicate: reading.is_duplicate,
@@ -227,15 +223,12 @@ impl Shard {
             }
             Err(why) => unroutable.push(Unroutable { seq, why: why.clone(), payload: reading.payload }),
         }
-        bytes as u64
     }
 
     /// Kafka has a record of reading `seq`. The caller ends the round with [`settle`](Self::settle).
     pub(super) fn delivered(&mut self, seq: u64, topic: TopicNo, partition: i32, offset: i64) {
         let Some(origin) = self.tracker.deliver(seq) else { return };
-        let (bytes, is_dead_letter) = (u64::from(origin.bytes), origin.dead_letter.is_some());
-        self.load.subtract(1, bytes);
-        if is_dead_letter {
+        if origin.dead_letter.is_some() {
             self.task.dead_lettered.add(1);
         } else {
             self.task.delivered.add(1);
@@ -258,9 +251,18 @@ impl Shard {
     /// Gives everything that is not below the watermark back to the broker, which sends it again.
     pub(super) fn abandon(&mut self) {
         self.session.abandon();
-        self.task.returned.add(self.tracker.abandon());
-        self.load.clear();
+        let given_back = std::mem::take(&mut self.given_back);
+        self.task.returned.add(self.tracker.abandon().saturating_sub(given_back));
+        // Until Kafka reports it, it fills the lane; the task's it is no more.
+        self.task.in_flight.set(0);
+        self.task.in_flight_bytes.set(0);
         self.forget_rest();
+    }
+
+    /// A reading will not be handed over again: it is the broker's, which sends it again once the connection is closed.
+    pub(super) fn give_back(&mut self) {
+        self.given_back += 1;
+        self.task.returned.add(1);
         self.show_load();
     }
 
@@ -273,7 +275,7 @@ impl Shard {
     /// The shard may read on, as far as it alone is concerned.
     pub(super) fn has_room(&self, limits: &InFlight) -> bool {
         !self.session.exceeds_window()
-            && self.load.has_room(limits)
+            && self.in_flight.has_room_in_shard(limits)
             && (self.tracker.len() as u64) < limits.shard_readings.get()
     }
 
@@ -288,6 +290,12 @@ impl Shard {
     /// Whether something is under way, or has come or been delivered since the last question: any of it may make the broker send more.
     pub(super) fn is_busy(&self) -> bool {
         self.has_moved.take() || !self.is_idle() || !self.rest.is_empty()
+    }
+
+    /// Stops the shard for a reading that can neither be delivered nor become a dead letter.
+    pub(super) fn fail_at_reading(&mut self, message: String, may_pass: bool) {
+        self.give_back();
+        self.fail(message, may_pass);
     }
 
     fn note_moved(&self, has_moved: bool) {
@@ -344,7 +352,6 @@ impl Shard {
     /// Goes on with another sink. Topic numbers are a sink's own, so nothing that holds one is kept.
     pub(super) fn move_to(&mut self, place: Rc<Place>, revision: Revision) {
         self.routes = place.routes(&self.task.shard.pipeline, revision, &self.manifest.mapping);
-        self.load.move_to(&place.load);
         self.place = place;
         self.offsets.clear();
         self.has_new_offsets = false;
@@ -363,10 +370,23 @@ impl Shard {
         self.has_new_offsets = true;
     }
 
+    /// Shows what the sink holds of this shard. Counted there, and not by what the session received and the tracker saw delivered: where
+    /// the two ends of the path differ, the ledger does not add up.
     fn show_load(&self) {
-        self.task.in_flight.set(self.tracker.undelivered());
-        self.task.in_flight_bytes.set(self.load.bytes());
+        self.task.in_flight.set(self.in_flight.readings());
+        self.task.in_flight_bytes.set(self.in_flight.bytes());
     }
+}
+
+/// What came of a read.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    readings: u64,
+    redelivered: u64,
+    /// Readings that have no route, for the lane to deal with.
+    pub(super) unroutable: Vec<Unroutable>,
+    /// Why the connection cannot go on.
+    pub(super) error: Option<SessionError>,
 }
 
 /// A reading that the mapping sends nowhere.

@@ -1,4 +1,4 @@
-//! Which task a delivery report belongs to.
+//! Which task a delivery report belongs to, and what each task has in flight.
 //!
 //! A record's opaque number names its task's slot and the reading within it. A slot is given to another task only when
 //! every record of the last one has been reported, or cannot be any more because its producer is gone: an old report that moved
@@ -10,7 +10,8 @@ use std::{
     rc::{Rc, Weak},
 };
 
-use super::shard::Shard;
+use super::{limits::Total, shard::Shard};
+use crate::pipeline::sink::Volume;
 
 /// Bits of the opaque that hold the reading's number: 2^48 readings are nine years at a million a second.
 const SEQ_BITS: u32 = 48;
@@ -25,7 +26,12 @@ pub(super) struct Slot(usize);
 impl Slot {
     /// The opaque number of a record of reading `seq`.
     pub(super) fn opaque(self, seq: u64) -> u64 {
-        (self.0 as u64) << SEQ_BITS | seq & ((1 << SEQ_BITS) - 1)
+        (self.0 as u64) << SEQ_BITS | Self::seq(seq)
+    }
+
+    /// The reading whose record has this opaque number.
+    pub(super) fn seq(opaque: u64) -> u64 {
+        opaque & ((1 << SEQ_BITS) - 1)
     }
 }
 
@@ -36,8 +42,8 @@ pub(super) struct Slots(Vec<Place>);
 #[derive(Debug, Default)]
 struct Place {
     shard: Option<Rc<RefCell<Shard>>>,
-    /// Records handed over and not yet reported.
-    unreported: u64,
+    /// Handed over and not yet reported.
+    unreported: Rc<Total>,
     /// Who reports them; none: nothing was ever handed over.
     reporter: Option<Weak<dyn Any>>,
 }
@@ -45,7 +51,7 @@ struct Place {
 impl Place {
     fn is_free(&self) -> bool {
         let is_silent = self.reporter.as_ref().is_none_or(|reporter| reporter.strong_count() == 0);
-        self.shard.is_none() && (self.unreported == 0 || is_silent)
+        self.shard.is_none() && (self.unreported.readings() == 0 || is_silent)
     }
 }
 
@@ -65,23 +71,29 @@ impl Slots {
         self.0[slot.0].shard = shard;
     }
 
-    /// `count` records were handed over.
-    pub(super) fn handed_over(&mut self, slot: Slot, count: u64) {
-        self.0[slot.0].unreported += count;
+    /// What was handed over for the slot's task and is not yet reported.
+    pub(super) fn unreported(&self, slot: Slot) -> Rc<Total> {
+        Rc::clone(&self.0[slot.0].unreported)
+    }
+
+    /// Records were handed over.
+    pub(super) fn handed_over(&self, slot: Slot, volume: Volume) {
+        self.0[slot.0].unreported.add(volume);
     }
 
     /// From now on the slot's records are handed to `reporter`; what was handed to another is never reported any more.
     pub(super) fn report_by(&mut self, slot: Slot, reporter: Weak<dyn Any>) {
         let place = &mut self.0[slot.0];
-        (place.unreported, place.reporter) = (0, Some(reporter));
+        place.unreported.take();
+        place.reporter = Some(reporter);
     }
 
-    /// Takes one report in: whose it is, and which reading's. None: of a task that has ended.
-    pub(super) fn reported(&mut self, opaque: u64) -> Option<(&Rc<RefCell<Shard>>, Slot, u64)> {
+    /// Takes the report of a record of so many bytes in: whose it is, and which reading's. None: of a task that has ended.
+    pub(super) fn reported(&self, opaque: u64, bytes: u64) -> Option<(&Rc<RefCell<Shard>>, Slot, u64)> {
         let at = usize::try_from(opaque >> SEQ_BITS).ok()?;
-        let place = self.0.get_mut(at)?;
-        place.unreported = place.unreported.saturating_sub(1);
-        Some((place.shard.as_ref()?, Slot(at), opaque & ((1 << SEQ_BITS) - 1)))
+        let place = self.0.get(at)?;
+        place.unreported.subtract(Volume { readings: 1, bytes });
+        Some((place.shard.as_ref()?, Slot(at), Slot::seq(opaque)))
     }
 
     /// The task in `slot`.
@@ -105,20 +117,18 @@ mod tests {
         let reporter = || Rc::downgrade(&(Rc::clone(&producer) as Rc<dyn Any>));
         let first = slots.free().ok_or("no slot")?;
         slots.report_by(first, reporter());
-        slots.handed_over(first, 2);
+        slots.handed_over(first, Volume { readings: 2, bytes: 7 });
         let second = slots.free().ok_or("no slot")?;
         assert_ne!(first, second);
-        slots.reported(first.opaque(0));
-        slots.reported(first.opaque(1));
-        assert_eq!(slots.free(), Some(first));
-        slots.handed_over(first, 1);
+        slots.reported(first.opaque(0), 3);
+        slots.reported(first.opaque(1), 4);
+        assert_eq!((slots.free(), slots.unreported(first).bytes()), (Some(first), 0));
+        slots.handed_over(first, Volume { readings: 1, bytes: 3 });
         assert_eq!(slots.free(), Some(second));
         drop(producer);
         assert_eq!(slots.free(), Some(first));
         slots.report_by(first, Rc::downgrade(&(Rc::new(()) as Rc<dyn Any>)));
-        slots.handed_over(first, 1);
-        slots.reported(first.opaque(0));
-        assert_eq!(slots.0[0].unreported, 0, "what the old producer had is not counted on");
+        assert_eq!(slots.unreported(first).take(), Volume::default(), "what the old producer had is not counted on");
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn read(
     polled
 }
 
-fn receive(bytes: io::Result<usize>, core: &Rc<Core>, shard: &Rc<RefCell<Shard>>, input: &mut BytesMut) -> Turned {
+pub(super) fn receive(bytes: io::Result<usize>, core: &Rc<Core>, shard: &Rc<RefCell<Shard>>, input: &mut BytesMut) -> Turned {
     match bytes {
         Ok(0) => {
             let why = "the MQTT broker closed the connection".to_owned();
@@ -85,23 +85,18 @@ fn receive(bytes: io::Result<usize>, core: &Rc<Core>, shard: &Rc<RefCell<Shard>>
         Err(error) => return Turned::closed(broke(&error)),
     }
     let (mut events, now) = (Vec::new(), Instant::now());
-    let (outcome, place, slot, staged) = {
+    let (mut received, place, slot) = {
         let mut data = shard.borrow_mut();
         let place = Rc::clone(&data.place);
-        let before = data.session.next_seq().0;
-        let outcome = data.receive(input, now, &mut place.sink.borrow_mut(), &mut events);
-        let staged = data.session.next_seq().0 - before;
-        (outcome, place, data.slot, staged)
+        let received = data.receive(input, now, &mut place.sink.borrow_mut(), &mut events);
+        (received, place, data.slot)
     };
-    let (unroutable, error) = match outcome {
-        Ok(unroutable) => (unroutable, None),
-        Err((unroutable, error)) => (unroutable, Some(error)),
-    };
-    core.flush(&place, slot, staged - unroutable.len() as u64);
-    if !unroutable.is_empty() {
-        failures::unroutable(core, &place, &mut shard.borrow_mut(), unroutable);
+    core.flush(&place, slot);
+    shard.borrow().count(&received);
+    if !received.unroutable.is_empty() {
+        failures::unroutable(core, &place, &mut shard.borrow_mut(), std::mem::take(&mut received.unroutable));
     }
-    let close = match error {
+    let close = match received.error {
         None => None,
         // The broker would send it again, with everything before it, at every connection.
         Some(error @ SessionError::PacketTooLarge { .. }) => {

@@ -13,6 +13,7 @@ use std::{
     collections::HashMap,
     ffi::CString,
     io::Write as _,
+    ops::AddAssign,
     os::{
         fd::{AsRawFd, BorrowedFd},
         unix::net::UnixStream,
@@ -78,10 +79,31 @@ pub(crate) struct Staged {
     pub(crate) headers: Vec<Header>,
 }
 
+impl Staged {
+    /// What it takes in memory and in the bounds.
+    pub(crate) fn volume(&self) -> Volume {
+        Volume { readings: 1, bytes: (self.key.len() + self.payload.len()) as u64 }
+    }
+}
+
+/// So many readings, and the bytes of their payloads and keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Volume {
+    pub(crate) readings: u64,
+    pub(crate) bytes: u64,
+}
+
+impl AddAssign for Volume {
+    fn add_assign(&mut self, other: Self) {
+        self.readings += other.readings;
+        self.bytes += other.bytes;
+    }
+}
+
 /// What became of a staged record.
 #[derive(Debug)]
 pub(crate) enum Report<'a> {
-    Delivered { opaque: u64, topic: TopicNo, partition: i32, offset: i64 },
+    Delivered { opaque: u64, topic: TopicNo, partition: i32, offset: i64, bytes: u64 },
     Failed { opaque: u64, code: RDKafkaErrorCode, was_alone: bool, key: &'a [u8], payload: &'a [u8] },
 }
 
@@ -292,8 +314,9 @@ impl Sink {
         groups[at].push(record);
     }
 
-    /// Hands everything staged to librdkafka. Calls `on_failed` with each record that was not taken, whole.
-    pub(crate) fn flush(&mut self, mut on_failed: impl FnMut(TopicNo, Staged, RDKafkaErrorCode)) {
+    /// Hands everything staged to librdkafka; returns what it took. Calls `on_failed` with each record that was not taken, whole.
+    pub(crate) fn flush(&mut self, mut on_failed: impl FnMut(TopicNo, Staged, RDKafkaErrorCode)) -> Volume {
+        let mut taken = Volume::default();
         for (number, at) in std::mem::take(&mut self.dirty) {
             let topic = &mut self.topics[number];
             let mut records = std::mem::take(&mut topic.groups[at]);
@@ -309,19 +332,16 @@ impl Sink {
                     }
                 }
             }
-            if failed.is_empty() {
-                records.clear();
-            } else {
-                // From the end, so that the positions of the others stay right; told in the order of staging.
-                let told: Vec<_> = failed.iter().rev().map(|(at, code)| (records.remove(*at), *code)).collect();
-                told.into_iter().rev().for_each(|(record, code)| on_failed(TopicNo(number), record, code));
-                records.clear();
-            }
+            // From the end, so that the positions of the others stay right; told in the order of staging.
+            let told: Vec<_> = failed.iter().rev().map(|(at, code)| (records.remove(*at), *code)).collect();
+            told.into_iter().rev().for_each(|(record, code)| on_failed(TopicNo(number), record, code));
+            records.drain(..).for_each(|record| taken += record.volume());
             self.topics[number].groups[at] = records;
         }
         if self.death.is_none() && self.main.0.fatal_error().is_some() {
             self.note_death(&self.main.0.fatal_error());
         }
+        taken
     }
 
     /// Sends one record as a request of its own, so that a refusal says that it is this record that Kafka refuses.
@@ -428,6 +448,7 @@ fn translate<'a>(report: &native::Report<'a>, was_alone: bool) -> Report<'a> {
             topic: TopicNo(report.topic),
             partition: report.partition,
             offset: report.offset,
+            bytes: (report.key.len() + report.payload.len()) as u64,
         },
         Some(code) => {
             Report::Failed { opaque: report.opaque, code, was_alone, key: report.key, payload: report.payload }
