@@ -161,7 +161,8 @@ impl Core {
 
     /// Shards at `place` may read on, as far as the lane is concerned.
     pub(super) fn has_room(&self, place: &Place) -> bool {
-        let is_alone = self.sinks.borrow().len() <= 1;
+        // Living ones: nobody tells the waiting when the memory of a dead one is cleared away.
+        let is_alone = self.sinks.borrow().values().filter(|place| place.strong_count() > 0).nth(1).is_none();
         self.total.has_room(&self.limits) && (is_alone || place.load.is_within_half(&self.limits))
     }
 

@@ -215,3 +215,14 @@ fn a_reading_that_failed_for_good_is_given_back_once() -> anyhow::Result<()> {
     assert_eq!((task.in_flight.get(), task.returned.get(), task.unaccounted()), (0, 2, 0));
     Ok(())
 }
+
+#[test]
+fn a_producer_has_the_lane_to_itself_as_soon_as_the_other_is_gone() -> anyhow::Result<()> {
+    let lane = lane()?;
+    let (a, b) = (lane.place(NOBODY)?, lane.place("127.0.0.1:10")?);
+    a.load.add(Volume { readings: 600, bytes: 600 });
+    assert!(!lane.core.has_room(&a) && lane.core.has_room(&b));
+    drop(b);
+    assert!(lane.core.has_room(&a));
+    Ok(())
+}
