@@ -34,8 +34,8 @@ use super::{
 /// Most lanes: more than any machine has cores.
 const LANES_MAX: u64 = 1_024;
 
-/// Eight lanes unless told otherwise: far more than a broker's shards fill, and few enough that several sink configurations, with a
-/// second producer each while a refused batch is taken apart, stay below the bound of producers.
+/// Eight lanes unless told otherwise: far more than a broker's shards fill, and few enough that four sink configurations stay within the
+/// bound of producers.
 const LANES_DEFAULT_MAX: u64 = 8;
 
 /// 200,000 readings: a fifth of a second at the rate a lane reaches, twenty times what linger and a Kafka round trip need.

@@ -34,8 +34,9 @@ use self::native::{Event, Native, Record, Remains, Scratch, Topic};
 pub(crate) use self::verdict::{Verdict, advice, verdict};
 use crate::config::kafka::ProducerConfig;
 
-/// Producers that one process may have: each costs four threads and eight descriptors or more.
-const PRODUCERS_MAX: usize = 32;
+/// Sinks that one process may have: the producer of each costs four threads and eight descriptors or more. The second one that a sink makes
+/// to take a refused batch apart is not counted: refusing it would keep a poison from becoming a dead letter, for ever.
+const SINKS_MAX: usize = 32;
 
 /// Kafka topics that one sink may write to. Each costs a handle with a queue per partition; more than this is a mapping
 /// that makes a topic per device by mistake.
@@ -48,7 +49,7 @@ const ALONE_BYTES_MAX: &str = "1000000000";
 /// Events taken from a producer before sockets get their turn again.
 const EVENTS_PER_TURN_MAX: usize = 64;
 
-static PRODUCERS: AtomicUsize = AtomicUsize::new(0);
+static SINKS: AtomicUsize = AtomicUsize::new(0);
 
 /// A Kafka header: name and value.
 pub(crate) type Header = (CString, Vec<u8>);
@@ -115,7 +116,7 @@ pub(crate) enum SinkError {
     Refused(#[from] rdkafka::error::KafkaError),
     /// Too many different configurations.
     #[error(
-        "this node would need more than {PRODUCERS_MAX} Kafka producers: give pipelines the same sink.kafka properties, or run fewer lanes"
+        "this node would need more than {SINKS_MAX} Kafka producers: give pipelines the same sink.kafka properties, or run fewer lanes"
     )]
     TooManyProducers,
     /// Too many Kafka topics.
@@ -128,9 +129,11 @@ pub(crate) enum SinkError {
 pub(crate) struct Sink {
     config: ProducerConfig,
     errands: mpsc::Sender<Errand>,
-    main: Counted,
+    main: Arc<Native>,
     /// Sends each record as a request of its own; made when Kafka first refuses a batch.
-    alone: Option<Counted>,
+    alone: Option<Arc<Native>>,
+    /// Given up when the sink dies: what is left of it must not keep its successor from being made.
+    counted: Option<Counted>,
     topics: Vec<SinkTopic>,
     numbers: HashMap<Box<str>, TopicNo>,
     /// Groups with staged records, in the order they were first staged.
@@ -151,39 +154,34 @@ struct SinkTopic {
     groups: Vec<Vec<Staged>>,
 }
 
-/// A producer that is counted against [`PRODUCERS_MAX`] while it lives.
+/// A sink's place among [`SINKS_MAX`].
 #[derive(Debug)]
-struct Counted(Arc<Native>);
+struct Counted(&'static AtomicUsize);
 
 impl Counted {
-    fn new(
-        config: &ProducerConfig,
-        overrides: &[(&str, &str)],
-        errands: &mpsc::Sender<Errand>,
-    ) -> Result<Self, SinkError> {
-        if PRODUCERS.fetch_add(1, Relaxed) >= PRODUCERS_MAX {
-            PRODUCERS.fetch_sub(1, Relaxed);
-            return Err(SinkError::TooManyProducers);
-        }
-        let mut config = config.client_config();
-        for (name, value) in overrides {
-            config.set(*name, *value);
-        }
-        config.set_log_level(RDKafkaLogLevel::Info);
-        match Native::new(&config, errands.clone()) {
-            Ok(native) => Ok(Self(native)),
-            Err(error) => {
-                PRODUCERS.fetch_sub(1, Relaxed);
-                Err(error.into())
-            }
-        }
+    fn among(sinks: &'static AtomicUsize) -> Result<Self, SinkError> {
+        let counted = Self(sinks);
+        if sinks.fetch_add(1, Relaxed) < SINKS_MAX { Ok(counted) } else { Err(SinkError::TooManyProducers) }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        PRODUCERS.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
+}
+
+fn producer(
+    config: &ProducerConfig,
+    overrides: &[(&str, &str)],
+    errands: &mpsc::Sender<Errand>,
+) -> Result<Arc<Native>, SinkError> {
+    let mut config = config.client_config();
+    for (name, value) in overrides {
+        config.set(*name, *value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Info);
+    Ok(Native::new(&config, errands.clone())?)
 }
 
 /// What may block: to be done on a thread that may wait.
@@ -236,9 +234,11 @@ impl Sink {
         wake: BorrowedFd<'_>,
         errands: mpsc::Sender<Errand>,
     ) -> Result<Self, SinkError> {
-        let main = Counted::new(&config, &[], &errands)?;
-        announce(&main.0, wake);
+        let counted = Counted::among(&SINKS)?;
+        let main = producer(&config, &[], &errands)?;
+        announce(&main, wake);
         Ok(Self {
+            counted: Some(counted),
             config,
             errands,
             main,
@@ -261,7 +261,7 @@ impl Sink {
             return Err(SinkError::TooManyTopics);
         }
         let number = TopicNo(self.topics.len());
-        let main = self.main.0.topic(name, number.0)?;
+        let main = self.main.topic(name, number.0)?;
         self.topics.push(SinkTopic { name: name.into(), main, alone: None, partitions: None, groups: Vec::new() });
         self.numbers.insert(name.into(), number);
         Ok(number)
@@ -288,7 +288,7 @@ impl Sink {
     pub(crate) fn partition_queries(&self, only_unknown: bool) -> Vec<PartitionQuery> {
         let wanted = |(_, topic): &(usize, &SinkTopic)| !only_unknown || topic.partitions.is_none();
         let query = |(number, topic): (usize, &SinkTopic)| PartitionQuery {
-            producer: Arc::clone(&self.main.0),
+            producer: Arc::clone(&self.main),
             name: Arc::clone(&topic.name),
             topic: TopicNo(number),
         };
@@ -338,8 +338,10 @@ impl Sink {
             records.drain(..).for_each(|record| taken += record.volume());
             self.topics[number].groups[at] = records;
         }
-        if self.death.is_none() && self.main.0.fatal_error().is_some() {
-            self.note_death(&self.main.0.fatal_error());
+        if self.death.is_none()
+            && let Some((code, reason)) = self.main.fatal_error()
+        {
+            self.kill(&format!("{reason} ({code})"));
         }
         taken
     }
@@ -353,14 +355,14 @@ impl Sink {
     ) -> Result<(), SinkFailure> {
         if self.alone.is_none() {
             let overrides = [("batch.num.messages", "1"), ("linger.ms", "0"), ("message.max.bytes", ALONE_BYTES_MAX)];
-            let alone = Counted::new(&self.config, &overrides, &self.errands)?;
-            announce(&alone.0, wake);
+            let alone = producer(&self.config, &overrides, &self.errands)?;
+            announce(&alone, wake);
             self.alone = Some(alone);
         }
         let partition = self.partition_of(topic, &record.key);
         let known = &mut self.topics[topic.0];
         if let (None, Some(alone)) = (&known.alone, &self.alone) {
-            known.alone = Some(alone.0.topic(&known.name, topic.0).map_err(SinkError::from)?);
+            known.alone = Some(alone.topic(&known.name, topic.0).map_err(SinkError::from)?);
         }
         match &known.alone {
             Some(handle) => match handle.produce(partition, &record_of(record), &record.headers) {
@@ -375,21 +377,24 @@ impl Sink {
 
     /// Takes reports without blocking; `false` when more may be waiting.
     pub(crate) fn poll(&mut self, mut on_report: impl FnMut(Report<'_>)) -> bool {
-        let (mut trouble, mut is_dead, mut is_done) = (None, false, true);
+        let (mut trouble, mut death, mut is_dead, mut is_done) = (None, None, false, true);
         for (producer, was_alone) in
             [(Some(&self.main), false), (self.alone.as_ref(), true)].iter().filter_map(|(p, a)| Some(((*p)?, *a)))
         {
-            is_done &= producer.0.poll(EVENTS_PER_TURN_MAX, |event| match event {
+            is_done &= producer.poll(EVENTS_PER_TURN_MAX, |event| match event {
                 Event::Report(report) => on_report(translate(&report, was_alone)),
                 Event::Error { code, reason, is_fatal } => {
                     trouble = Some(format!("{reason} ({code})"));
                     is_dead |= is_fatal;
                 }
             });
-            if is_dead && self.death.is_none() {
-                self.death =
-                    producer.0.fatal_error().map(|(code, reason)| format!("{reason} ({code})")).or(trouble.clone());
+            if is_dead && death.is_none() {
+                let fatal = producer.fatal_error().map(|(code, reason)| format!("{reason} ({code})"));
+                death = fatal.or(trouble.clone());
             }
+        }
+        if let Some(death) = death {
+            self.kill(&death);
         }
         if trouble.is_some() {
             self.trouble = trouble;
@@ -400,6 +405,7 @@ impl Sink {
     /// Says that this sink is of no more use, if nothing has said so before.
     pub(crate) fn kill(&mut self, why: &str) {
         self.death.get_or_insert_with(|| why.to_owned());
+        self.counted = None;
     }
 
     /// Why this sink can never deliver again, if so.
@@ -415,10 +421,6 @@ impl Sink {
     /// Kafka has answered: old complaints are over.
     pub(crate) fn clear_trouble(&mut self) {
         self.trouble = None;
-    }
-
-    fn note_death(&mut self, fatal: &Option<(RDKafkaErrorCode, String)>) {
-        self.death = fatal.as_ref().map(|(code, reason)| format!("{reason} ({code})"));
     }
 }
 
@@ -453,5 +455,20 @@ fn translate<'a>(report: &native::Report<'a>, was_alone: bool) -> Report<'a> {
         Some(code) => {
             Report::Failed { opaque: report.opaque, code, was_alone, key: report.key, payload: report.payload }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_beyond_the_bound_is_refused_until_another_has_gone() {
+        static SINKS: AtomicUsize = AtomicUsize::new(0);
+        let mut counted: Vec<_> = (0..SINKS_MAX).filter_map(|_| Counted::among(&SINKS).ok()).collect();
+        assert_eq!(counted.len(), SINKS_MAX);
+        assert!(matches!(Counted::among(&SINKS), Err(SinkError::TooManyProducers)));
+        counted.pop();
+        assert!(Counted::among(&SINKS).is_ok(), "what was refused is not counted");
     }
 }
