@@ -12,7 +12,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::error::RDKafkaErrorCode;
-use sluice_coordinator::model::{PipelineName, Revision};
 use tokio::sync::Notify;
 
 use super::{
@@ -52,8 +51,6 @@ pub(super) struct Core {
     unanswered: Cell<usize>,
 }
 
-type WeakRoutes = Weak<RefCell<Routes>>;
-
 /// A sink's place in its lane.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -63,23 +60,19 @@ pub(super) struct Place {
     pub(super) load: Load,
     pub(super) sink: RefCell<Sink>,
     config: ProducerConfig,
-    routes: RefCell<BTreeMap<(PipelineName, Revision), WeakRoutes>>,
+    routes: RefCell<Vec<Weak<RefCell<Routes>>>>,
 }
 
 impl Place {
-    /// The routes of a pipeline, which all its shards at this sink share.
-    pub(super) fn routes(
-        &self,
-        pipeline: &PipelineName,
-        revision: Revision,
-        mapping: &Arc<Mapping>,
-    ) -> Rc<RefCell<Routes>> {
+    /// The routes of a mapping, which all shards that have it share at this sink. The very mapping: a pipeline that was deleted and made
+    /// anew has the old one's name and revision.
+    pub(super) fn routes(&self, mapping: &Arc<Mapping>) -> Rc<RefCell<Routes>> {
         let mut known = self.routes.borrow_mut();
-        known.retain(|_, routes| routes.strong_count() > 0);
-        let key = (pipeline.clone(), revision);
-        known.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+        known.retain(|routes| routes.strong_count() > 0);
+        let same = known.iter().filter_map(Weak::upgrade).find(|routes| routes.borrow().is_of(mapping));
+        same.unwrap_or_else(|| {
             let routes = Rc::new(RefCell::new(Routes::new(Arc::clone(mapping))));
-            known.insert(key, Rc::downgrade(&routes));
+            known.push(Rc::downgrade(&routes));
             routes
         })
     }

@@ -94,7 +94,7 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     let slot = core.slots.borrow_mut().free();
     let Some(slot) = slot else { return Err((job, "the lane is full of tasks: run more lanes".to_owned())) };
     let in_flight = core.slots.borrow().unreported(slot);
-    let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), job.revision, session, in_flight, place);
+    let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), session, in_flight, place);
     let shard = Rc::new(RefCell::new(shard));
     let reporter: Rc<dyn Any> = shard.borrow().place.clone();
     core.slots.borrow_mut().report_by(slot, Rc::downgrade(&reporter));
@@ -355,7 +355,7 @@ impl Driver {
         shard.is_serving = false;
         let reporter: Rc<dyn Any> = place.clone();
         self.core.slots.borrow_mut().report_by(shard.slot, Rc::downgrade(&reporter));
-        shard.move_to(place, self.job.revision);
+        shard.move_to(place);
         self.core.room.notify_waiters();
         Ok(())
     }

@@ -34,6 +34,11 @@ impl Routes {
         Self { mapping, known: HashMap::new() }
     }
 
+    /// They are the answers of this very mapping.
+    pub(super) fn is_of(&self, mapping: &Arc<Mapping>) -> bool {
+        Arc::ptr_eq(&self.mapping, mapping)
+    }
+
     /// Where readings under `mqtt_topic` go.
     pub(super) fn route(&mut self, mqtt_topic: &Bytes, sink: &mut Sink) -> Rc<Route> {
         if let Some(route) = self.known.get(mqtt_topic) {

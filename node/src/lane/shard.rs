@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::error::RDKafkaErrorCode;
-use sluice_coordinator::model::{Offset, Revision, TopicPartition};
+use sluice_coordinator::model::{Offset, TopicPartition};
 use tokio::sync::Notify;
 
 use super::{
@@ -117,12 +117,11 @@ impl Shard {
         slot: Slot,
         task: Arc<Task>,
         manifest: Arc<Manifest>,
-        revision: Revision,
         session: Session,
         in_flight: Rc<Total>,
         place: Rc<Place>,
     ) -> Self {
-        let routes = place.routes(&task.shard.pipeline, revision, &manifest.mapping);
+        let routes = place.routes(&manifest.mapping);
         Self {
             slot,
             task,
@@ -350,8 +349,8 @@ impl Shard {
     }
 
     /// Goes on with another sink. Topic numbers are a sink's own, so nothing that holds one is kept.
-    pub(super) fn move_to(&mut self, place: Rc<Place>, revision: Revision) {
-        self.routes = place.routes(&self.task.shard.pipeline, revision, &self.manifest.mapping);
+    pub(super) fn move_to(&mut self, place: Rc<Place>) {
+        self.routes = place.routes(&self.manifest.mapping);
         self.place = place;
         self.offsets.clear();
         self.has_new_offsets = false;

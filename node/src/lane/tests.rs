@@ -12,7 +12,7 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 use rdkafka::{error::RDKafkaErrorCode, mocking::MockCluster};
-use sluice_coordinator::model::{Epoch, Revision, ShardId};
+use sluice_coordinator::model::{Epoch, ShardId};
 
 use super::{
     core::{Core, Place},
@@ -89,7 +89,7 @@ impl Lane {
         slots.report_by(slot, Rc::downgrade(&reporter));
         let task = Arc::new(Task::new(ShardId { pipeline: "p".parse()?, index: 0 }, Epoch(1)));
         let session = Session::new(settings)?;
-        let shard = Shard::new(slot, task, manifest, Revision(1), session, slots.unreported(slot), place);
+        let shard = Shard::new(slot, task, manifest, session, slots.unreported(slot), place);
         let shard = Rc::new(RefCell::new(shard));
         slots.set(slot, Some(Rc::clone(&shard)));
         drop(slots);
@@ -224,5 +224,16 @@ fn a_producer_has_the_lane_to_itself_as_soon_as_the_other_is_gone() -> anyhow::R
     assert!(!lane.core.has_room(&a) && lane.core.has_room(&b));
     drop(b);
     assert!(lane.core.has_room(&a));
+    Ok(())
+}
+
+#[test]
+fn a_pipeline_made_anew_does_not_take_the_routes_of_the_one_before_it() -> anyhow::Result<()> {
+    let lane = lane()?;
+    let place = lane.place(NOBODY)?;
+    let (old, new) = (manifest(NOBODY)?.0.mapping, manifest(NOBODY)?.0.mapping);
+    let routes = place.routes(&old);
+    assert!(Rc::ptr_eq(&routes, &place.routes(&old)), "the shards of one pipeline share them");
+    assert!(!Rc::ptr_eq(&routes, &place.routes(&new)));
     Ok(())
 }
