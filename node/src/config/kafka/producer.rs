@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 use super::{
     properties::{KafkaProperties, check_value},
@@ -27,7 +27,26 @@ impl ProducerConfig {
 
     /// The configuration as rdkafka takes it.
     pub fn client_config(&self) -> ClientConfig {
-        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        let mut config: ClientConfig = self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        config.set_log_level(self.log_level());
+        config
+    }
+
+    /// rdkafka sets the level once more when librdkafka has been made, over `log_level`, and over what `debug` asked for.
+    fn log_level(&self) -> RDKafkaLogLevel {
+        if self.get("debug").is_some_and(|debug| !debug.is_empty()) {
+            return RDKafkaLogLevel::Debug;
+        }
+        match self.get("log_level") {
+            Some("0") => RDKafkaLogLevel::Emerg,
+            Some("1") => RDKafkaLogLevel::Alert,
+            Some("2") => RDKafkaLogLevel::Critical,
+            Some("3") => RDKafkaLogLevel::Error,
+            Some("4") => RDKafkaLogLevel::Warning,
+            Some("5") => RDKafkaLogLevel::Notice,
+            Some("7") => RDKafkaLogLevel::Debug,
+            _ => RDKafkaLogLevel::Info,
+        }
     }
 }
 
@@ -100,6 +119,22 @@ mod tests {
         assert_eq!(from_file, literal);
         assert!(!format!("{from_file:?} {:?}", given("hunter2")?).contains("hunter2"));
         assert_eq!(from_file.client_config().get("sasl.password"), Some("hunter2"));
+        Ok(())
+    }
+
+    #[test]
+    fn librdkafka_logs_as_much_as_is_asked_for() -> Result<(), Box<dyn std::error::Error>> {
+        let kafka = ("bootstrap.servers", "k:9092");
+        for (given, level) in [
+            (&[kafka][..], RDKafkaLogLevel::Info),
+            (&[kafka, ("log_level", "3")], RDKafkaLogLevel::Error),
+            (&[kafka, ("debug", "broker,msg")], RDKafkaLogLevel::Debug),
+            (&[kafka, ("debug", "all"), ("log_level", "4")], RDKafkaLogLevel::Debug),
+        ] {
+            let config =
+                properties(given)?.resolve(&SecretRoots::new(Vec::new())).map_err(|wrong| format!("{wrong:?}"))?;
+            assert_eq!(config.client_config().log_level as u8, level as u8, "{given:?}");
+        }
         Ok(())
     }
 

@@ -28,7 +28,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rdkafka::{config::RDKafkaLogLevel, error::RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 
 use self::native::{Event, Native, Record, Remains, Scratch, Topic};
 pub(crate) use self::verdict::{Verdict, advice, verdict};
@@ -180,7 +180,6 @@ fn producer(
     for (name, value) in overrides {
         config.set(*name, *value);
     }
-    config.set_log_level(RDKafkaLogLevel::Info);
     Ok(Native::new(&config, errands.clone())?)
 }
 
