@@ -85,6 +85,8 @@ pub(super) struct Shard {
     pub(super) session: Session,
     pub(super) tracker: Tracker<Origin>,
     routes: Rc<RefCell<Routes>>,
+    /// Headers may be made of a reading's properties: only then are they copied.
+    keeps_properties: bool,
     /// What is left of the last read: the start of a packet, or whole packets when [`holds_back`](Self::holds_back).
     pub(super) rest: BytesMut,
     /// Whole packets are left for when the window has room again: what a crash may repeat stays within it, whatever the broker does.
@@ -122,6 +124,8 @@ impl Shard {
         place: Rc<Place>,
     ) -> Self {
         let routes = place.routes(&manifest.mapping);
+        let keeps_properties = manifest.dead_letter_topic.is_some()
+            || manifest.metadata_headers.iter().any(|header| header.needs_v5());
         Self {
             slot,
             task,
@@ -130,6 +134,7 @@ impl Shard {
             session,
             tracker: Tracker::default(),
             routes,
+            keeps_properties,
             rest: BytesMut::new(),
             holds_back: false,
             out: BytesMut::new(),
@@ -199,7 +204,8 @@ impl Shard {
         let route = self.routes.borrow_mut().route(&reading.topic, sink);
         let origin = Origin {
             route: Rc::clone(&route),
-            properties: (!reading.properties.is_empty()).then(|| Box::new(reading.properties.detached())),
+            properties: (self.keeps_properties && !reading.properties.is_empty())
+                .then(|| Box::new(reading.properties.detached())),
             received_at_ms,
             qos: reading.qos.number(),
             is_retained: reading.is_retained,

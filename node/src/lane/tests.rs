@@ -53,8 +53,12 @@ fn lane() -> anyhow::Result<Lane> {
 }
 
 fn manifest(kafka: &str) -> anyhow::Result<(Manifest, Resolved)> {
+    manifest_with(kafka, "")
+}
+
+fn manifest_with(kafka: &str, more: &str) -> anyhow::Result<(Manifest, Resolved)> {
     let text = format!(
-        "{{name: p, source: {{mqtt: {{servers: ['mqtt://h'], topics: [a/b]}}}}, default_topic: t, sink: {{kafka: {{bootstrap.servers: '{kafka}'}}}}}}"
+        "{{name: p, source: {{mqtt: {{servers: ['mqtt://h'], topics: [a/b]}}}}, default_topic: t, {more} sink: {{kafka: {{bootstrap.servers: '{kafka}'}}}}}}"
     );
     let manifest = Manifest::parse(&text, "test")?;
     let resolved = manifest.resolve(&SecretRoots::new(Vec::new()))?;
@@ -66,11 +70,15 @@ impl Lane {
         Ok(self.core.sink(&manifest(kafka)?.1.producer)?)
     }
 
-    /// A shard whose broker has accepted the connection.
     fn shard(&self, kafka: &str) -> anyhow::Result<Rc<RefCell<Shard>>> {
-        let (manifest, place) = (Arc::new(manifest(kafka)?.0), self.place(kafka)?);
+        self.shard_with(kafka, "")
+    }
+
+    /// A shard whose broker has accepted the connection.
+    fn shard_with(&self, kafka: &str, more: &str) -> anyhow::Result<Rc<RefCell<Shard>>> {
+        let (manifest, place) = (Arc::new(manifest_with(kafka, more)?.0), self.place(kafka)?);
         let settings = Settings {
-            version: Version::V311,
+            version: Version::V5,
             client_id: "c".to_owned(),
             username: None,
             password: None,
@@ -98,7 +106,7 @@ impl Lane {
             let shard = &mut *shard;
             shard.session.connect(Instant::now(), &mut shard.out)?;
         }
-        self.hear(&shard, &[0x20, 2, 0, 0]);
+        self.hear(&shard, &[0x20, 3, 0, 0, 0]);
         Ok(shard)
     }
 
@@ -121,14 +129,15 @@ impl Lane {
     }
 }
 
-/// So many readings under `a/b`, ten bytes each with their key.
+/// So many readings under `a/b` with one property, ten bytes each with their key.
 fn publishes(count: u16) -> BytesMut {
     let mut bytes = BytesMut::new();
     for packet_id in 1..=count {
-        bytes.put_slice(&[0x32, 14, 0, 3]);
+        bytes.put_slice(&[0x32, 21, 0, 3]);
         bytes.put_slice(b"a/b");
         bytes.put_u16(packet_id);
-        bytes.put_slice(b"payload");
+        bytes.put_slice(&[6, 3, 0, 3]);
+        bytes.put_slice(b"t/ppayload");
     }
     bytes
 }
@@ -235,5 +244,22 @@ fn a_pipeline_made_anew_does_not_take_the_routes_of_the_one_before_it() -> anyho
     let routes = place.routes(&old);
     assert!(Rc::ptr_eq(&routes, &place.routes(&old)), "the shards of one pipeline share them");
     assert!(!Rc::ptr_eq(&routes, &place.routes(&new)));
+    Ok(())
+}
+
+#[test]
+fn properties_are_kept_only_where_a_header_may_be_made_of_them() -> anyhow::Result<()> {
+    let lane = lane()?;
+    for (more, is_kept) in [
+        ("", false),
+        ("metadata_headers: [topic, qos],", false),
+        ("metadata_headers: [topic, content-type],", true),
+        ("dead_letter_topic: d,", true),
+    ] {
+        let shard = lane.shard_with(NOBODY, more)?;
+        lane.hear(&shard, &publishes(1));
+        let shard = shard.borrow();
+        assert_eq!(shard.tracker.origin(0).map(|origin| origin.properties.is_some()), Some(is_kept), "{more}");
+    }
     Ok(())
 }

@@ -58,7 +58,8 @@ impl MetadataHeader {
         }
     }
 
-    fn needs_v5(self) -> bool {
+    /// Its value is a property of the reading, and properties came with MQTT 5.
+    pub(crate) fn needs_v5(self) -> bool {
         matches!(self, Self::ContentType | Self::CorrelationData | Self::UserProperties)
     }
 }
