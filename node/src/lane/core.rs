@@ -22,11 +22,8 @@ use super::{
     slots::{Slot, Slots},
 };
 use crate::{
-    config::{InFlight, kafka::ProducerConfig},
-    pipeline::{
-        mapping::Mapping,
-        sink::{Errand, Report, Sink, SinkError, TopicNo, Volume},
-    },
+    config::{InFlight, Manifest, kafka::ProducerConfig},
+    pipeline::sink::{Errand, Report, Sink, SinkError, TopicNo, Volume},
 };
 
 /// A lane's shared part.
@@ -64,14 +61,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The routes of a mapping, which all shards that have it share at this sink. The very mapping: a pipeline that was deleted and made
-    /// anew has the old one's name and revision.
-    pub(super) fn routes(&self, mapping: &Arc<Mapping>) -> Rc<RefCell<Routes>> {
+    /// The routes of a manifest's mapping, which all shards that have it share at this sink. The very mapping: a pipeline that was deleted
+    /// and made anew has the old one's name and revision.
+    pub(super) fn routes(&self, manifest: &Manifest) -> Rc<RefCell<Routes>> {
         let mut known = self.routes.borrow_mut();
         known.retain(|routes| routes.strong_count() > 0);
-        let same = known.iter().filter_map(Weak::upgrade).find(|routes| routes.borrow().is_of(mapping));
+        let same = known.iter().filter_map(Weak::upgrade).find(|routes| routes.borrow().is_of(&manifest.mapping));
         same.unwrap_or_else(|| {
-            let routes = Rc::new(RefCell::new(Routes::new(Arc::clone(mapping))));
+            let routes = Rc::new(RefCell::new(Routes::new(Arc::clone(&manifest.mapping), &manifest.metadata_headers)));
             known.push(Rc::downgrade(&routes));
             routes
         })

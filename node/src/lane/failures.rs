@@ -12,7 +12,7 @@ use super::{
     headers,
     shard::{DeadLetter, Failure, Shard, Unroutable},
 };
-use crate::pipeline::sink::{Header, SinkFailure, Staged, TopicNo, Verdict, advice, verdict};
+use crate::pipeline::sink::{Headers, SinkFailure, Staged, TopicNo, Verdict, advice, verdict};
 
 /// Deals with each failed record by the table of verdicts.
 pub(super) fn handle(core: &Core, place: &Place, failures: Vec<Failure>) {
@@ -61,7 +61,10 @@ fn kill(shard: &mut Shard, place: &Place, code: RDKafkaErrorCode) {
 
 fn stop(shard: &mut Shard, place: &Place, failure: &Failure) {
     let (name, code) = (topic_of(shard, place, failure.seq), failure.code);
-    shard.fail_at_reading(format!("Kafka topic {name}: {code}: {}; the shard tries again by itself", advice(code)), true);
+    shard.fail_at_reading(
+        format!("Kafka topic {name}: {code}: {}; the shard tries again by itself", advice(code)),
+        true,
+    );
 }
 
 /// Sends the record again, as a request of its own: what fails then fails for itself.
@@ -119,14 +122,7 @@ fn bury(core: &Core, place: &Place, shard: &mut Shard, record: Record, letter: D
     }
 }
 
-fn hand_over_alone(
-    core: &Core,
-    place: &Place,
-    shard: &mut Shard,
-    topic: TopicNo,
-    record: Record,
-    headers: Vec<Header>,
-) {
+fn hand_over_alone(core: &Core, place: &Place, shard: &mut Shard, topic: TopicNo, record: Record, headers: Headers) {
     let Record { seq, key, payload } = record;
     let staged = Staged { opaque: shard.slot.opaque(seq), key, payload, headers };
     let sent = place.sink.borrow_mut().send_alone(topic, &staged, core.bell_fd());

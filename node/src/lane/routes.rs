@@ -1,12 +1,16 @@
 //! The mapping's answers, kept by MQTT topic: a device sends under the same topic for ever, so a reading's route is mostly a look-up.
 
-use std::{collections::HashMap, ffi::CString, rc::Rc, sync::Arc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::pipeline::{
-    mapping::Mapping,
-    sink::{Header, Sink, TopicNo},
+use super::headers;
+use crate::{
+    config::manifest::MetadataHeader,
+    pipeline::{
+        mapping::Mapping,
+        sink::{Header, Sink, TopicNo},
+    },
 };
 
 /// Topics kept. About 200 bytes each; a working set beyond this is cheaper to route again than to keep.
@@ -19,19 +23,23 @@ pub(super) struct Route {
     /// The Kafka topic, or why there is none.
     pub(super) topic: Result<TopicNo, String>,
     pub(super) key: Rc<[u8]>,
-    pub(super) headers: Vec<Header>,
+    /// What all records of the route have; none: no header.
+    pub(super) headers: Option<Rc<[Header]>>,
 }
 
 /// Routes of one pipeline, over one sink's topic numbers.
 #[derive(Debug)]
 pub(super) struct Routes {
     mapping: Arc<Mapping>,
+    /// Records tell their MQTT topic.
+    tells_topic: bool,
     known: HashMap<Bytes, Rc<Route>>,
 }
 
 impl Routes {
-    pub(super) fn new(mapping: Arc<Mapping>) -> Self {
-        Self { mapping, known: HashMap::new() }
+    pub(super) fn new(mapping: Arc<Mapping>, metadata_headers: &[MetadataHeader]) -> Self {
+        let tells_topic = metadata_headers.contains(&MetadataHeader::Topic);
+        Self { mapping, tells_topic, known: HashMap::new() }
     }
 
     /// They are the answers of this very mapping.
@@ -64,12 +72,15 @@ impl Routes {
             mqtt_topic: text.as_ref().into(),
             topic: Err(why),
             key: mqtt_topic.to_vec().into(),
-            headers: Vec::new(),
+            headers: None,
         };
         match self.mapping.route(&text) {
             Ok(found) => match sink.topic(&found.topic) {
                 Ok(topic) => {
-                    let headers = found.headers.into_iter().filter_map(|(name, value)| header(&name, value)).collect();
+                    let mut all: Vec<_> =
+                        found.headers.into_iter().filter_map(|(name, value)| headers::header(&name, value)).collect();
+                    all.extend(self.tells_topic.then(|| headers::of_topic(&text)));
+                    let headers = (!all.is_empty()).then(|| all.into());
                     (Route { mqtt_topic: text.as_ref().into(), topic: Ok(topic), key: found.key.into(), headers }, true)
                 }
                 Err(error) => (unroutable(error.to_string()), false),
@@ -77,9 +88,4 @@ impl Routes {
             Err(error) => (unroutable(error.to_string()), true),
         }
     }
-}
-
-/// A header; none for a name with a NUL, which librdkafka cannot carry and the manifest's check refuses.
-pub(super) fn header(name: &str, value: Vec<u8>) -> Option<Header> {
-    Some((CString::new(name).ok()?, value))
 }

@@ -123,9 +123,9 @@ impl Shard {
         in_flight: Rc<Total>,
         place: Rc<Place>,
     ) -> Self {
-        let routes = place.routes(&manifest.mapping);
-        let keeps_properties = manifest.dead_letter_topic.is_some()
-            || manifest.metadata_headers.iter().any(|header| header.needs_v5());
+        let routes = place.routes(&manifest);
+        let keeps_properties =
+            manifest.dead_letter_topic.is_some() || manifest.metadata_headers.iter().any(|header| header.needs_v5());
         Self {
             slot,
             task,
@@ -356,7 +356,7 @@ impl Shard {
 
     /// Goes on with another sink. Topic numbers are a sink's own, so nothing that holds one is kept.
     pub(super) fn move_to(&mut self, place: Rc<Place>) {
-        self.routes = place.routes(&self.manifest.mapping);
+        self.routes = place.routes(&self.manifest);
         self.place = place;
         self.offsets.clear();
         self.has_new_offsets = false;

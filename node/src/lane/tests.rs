@@ -16,14 +16,14 @@ use sluice_coordinator::model::{Epoch, ShardId};
 
 use super::{
     core::{Core, Place},
-    failures,
+    failures, headers,
     shard::{Failure, Shard},
     turn,
 };
 use crate::{
     config::{InFlight, Manifest, SecretRoots, manifest::Resolved},
     pipeline::{
-        sink::{Errand, Volume},
+        sink::{Errand, Headers, Volume},
         source::session::{Qos, Session, Settings, Version},
     },
     registry::Task,
@@ -240,7 +240,7 @@ fn a_producer_has_the_lane_to_itself_as_soon_as_the_other_is_gone() -> anyhow::R
 fn a_pipeline_made_anew_does_not_take_the_routes_of_the_one_before_it() -> anyhow::Result<()> {
     let lane = lane()?;
     let place = lane.place(NOBODY)?;
-    let (old, new) = (manifest(NOBODY)?.0.mapping, manifest(NOBODY)?.0.mapping);
+    let (old, new) = (manifest(NOBODY)?.0, manifest(NOBODY)?.0);
     let routes = place.routes(&old);
     assert!(Rc::ptr_eq(&routes, &place.routes(&old)), "the shards of one pipeline share them");
     assert!(!Rc::ptr_eq(&routes, &place.routes(&new)));
@@ -261,5 +261,26 @@ fn properties_are_kept_only_where_a_header_may_be_made_of_them() -> anyhow::Resu
         let shard = shard.borrow();
         assert_eq!(shard.tracker.origin(0).map(|origin| origin.properties.is_some()), Some(is_kept), "{more}");
     }
+    Ok(())
+}
+
+#[test]
+fn headers_that_all_records_of_a_route_have_are_made_once() -> anyhow::Result<()> {
+    let (lane, more) = (
+        lane()?,
+        "metadata_headers: [qos, topic, content-type], mapping: [{match: a/b, topic: t, headers: {from: '{topic}'}}],",
+    );
+    let shard = lane.shard_with(NOBODY, more)?;
+    lane.hear(&shard, &publishes(2));
+    let shard = shard.borrow();
+    let of = |seq| {
+        let origin = shard.tracker.origin(seq);
+        origin.map(|origin| headers::of_reading(origin, &shard.manifest.metadata_headers)).unwrap_or_default()
+    };
+    let told: Vec<_> = of(0).iter().map(|(name, value)| (name.clone().into_owned(), value.to_vec())).collect();
+    let expected = [(c"from", "a/b"), (c"mqtt.topic", "a/b"), (c"mqtt.qos", "1"), (c"mqtt.content-type", "t/p")];
+    assert_eq!(told, expected.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())));
+    let shared = |headers: Headers| headers.shared.map(|shared| shared.as_ptr());
+    assert!(shared(of(0)).is_some() && shared(of(0)) == shared(of(1)));
     Ok(())
 }

@@ -75,7 +75,12 @@ pub(super) fn read(
     polled
 }
 
-pub(super) fn receive(bytes: io::Result<usize>, core: &Rc<Core>, shard: &Rc<RefCell<Shard>>, input: &mut BytesMut) -> Turned {
+pub(super) fn receive(
+    bytes: io::Result<usize>,
+    core: &Rc<Core>,
+    shard: &Rc<RefCell<Shard>>,
+    input: &mut BytesMut,
+) -> Turned {
     match bytes {
         Ok(0) => {
             let why = "the MQTT broker closed the connection".to_owned();

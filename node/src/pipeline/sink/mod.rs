@@ -10,8 +10,9 @@ mod partition;
 mod verdict;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
-    ffi::CString,
+    ffi::CStr,
     io::Write as _,
     ops::AddAssign,
     os::{
@@ -51,8 +52,8 @@ const EVENTS_PER_TURN_MAX: usize = 64;
 
 static SINKS: AtomicUsize = AtomicUsize::new(0);
 
-/// A Kafka header: name and value.
-pub(crate) type Header = (CString, Vec<u8>);
+/// A Kafka header: name and value. Most names and some values are the same for ever.
+pub(crate) type Header = (Cow<'static, CStr>, Cow<'static, [u8]>);
 
 /// Number of a Kafka topic within its sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,26 @@ pub(crate) struct Staged {
     pub(crate) opaque: u64,
     pub(crate) key: Rc<[u8]>,
     pub(crate) payload: Bytes,
-    /// Empty: the record can travel in a batch call.
-    pub(crate) headers: Vec<Header>,
+    pub(crate) headers: Headers,
+}
+
+/// Headers of one record.
+#[derive(Debug, Default)]
+pub(crate) struct Headers {
+    /// First those that all records of a route have.
+    pub(crate) shared: Option<Rc<[Header]>>,
+    pub(crate) own: Vec<Header>,
+}
+
+impl Headers {
+    /// None there: the record can travel in a batch call.
+    fn is_empty(&self) -> bool {
+        self.shared.is_none() && self.own.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Header> {
+        self.shared.as_deref().unwrap_or_default().iter().chain(&self.own)
+    }
 }
 
 impl Staged {
@@ -326,7 +345,7 @@ impl Sink {
                 topic.main.produce_batch(partition, batch, &mut self.scratch, |at, code| failed.push((at, code)));
             } else {
                 for (at, record) in records.iter().enumerate() {
-                    if let Err(code) = topic.main.produce(partition, &record_of(record), &record.headers) {
+                    if let Err(code) = topic.main.produce(partition, &record_of(record), record.headers.iter()) {
                         failed.push((at, code));
                     }
                 }
@@ -364,9 +383,11 @@ impl Sink {
             known.alone = Some(alone.topic(&known.name, topic.0).map_err(SinkError::from)?);
         }
         match &known.alone {
-            Some(handle) => match handle.produce(partition, &record_of(record), &record.headers) {
+            Some(handle) => match handle.produce(partition, &record_of(record), record.headers.iter()) {
                 // This producer's metadata may be older than the count: its own partitioner keeps the same rule.
-                Err(RDKafkaErrorCode::UnknownPartition) => handle.produce(None, &record_of(record), &record.headers),
+                Err(RDKafkaErrorCode::UnknownPartition) => {
+                    handle.produce(None, &record_of(record), record.headers.iter())
+                }
                 produced => produced,
             }
             .map_err(SinkFailure::Code),

@@ -24,7 +24,7 @@ use rdkafka::{
     types::RDKafkaType,
 };
 
-use super::Errand;
+use super::{Errand, Header};
 
 /// `RD_KAFKA_PARTITION_UA`: the partitioner decides.
 const PARTITION_UNASSIGNED: i32 = -1;
@@ -289,11 +289,11 @@ impl Topic {
     ///
     /// # Errors
     /// Why it was not taken.
-    pub(super) fn produce(
+    pub(super) fn produce<'a>(
         &self,
         partition: Option<i32>,
-        record: &Record<'_>,
-        headers: &[(CString, Vec<u8>)],
+        record: &Record<'a>,
+        headers: impl Iterator<Item = &'a Header>,
     ) -> Result<(), RDKafkaErrorCode> {
         use rd_kafka_vtype_t as kind;
         let mem = |bytes: &[u8]| Value {
@@ -303,7 +303,7 @@ impl Topic {
             },
         };
         let field = |vtype, u| sys::rd_kafka_vu_t { vtype, u };
-        let mut fields = Vec::with_capacity(6 + headers.len());
+        let mut fields = Vec::with_capacity(6 + headers.size_hint().0);
         fields.push(field(kind::RD_KAFKA_VTYPE_RKT, Value { rkt: self.handle }));
         fields.push(field(kind::RD_KAFKA_VTYPE_PARTITION, Value { i32_: partition.unwrap_or(PARTITION_UNASSIGNED) }));
         fields.push(field(kind::RD_KAFKA_VTYPE_MSGFLAGS, Value { i: sys::RD_KAFKA_MSG_F_COPY }));
