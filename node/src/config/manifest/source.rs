@@ -14,13 +14,10 @@ use crate::{
         mapping::Filter,
         source::{
             server::Server,
-            session::{Qos, Version},
+            session::{FILTERS_MAX, Qos, Version},
         },
     },
 };
-
-/// Most filters of one pipeline: they travel in one SUBSCRIBE and stand in the replicated state of every shard.
-const FILTERS_MAX: usize = 256;
 
 /// Most brokers that are tried in turn.
 const SERVERS_MAX: usize = 16;
@@ -33,7 +30,7 @@ const RECEIVE_MAXIMUM: u64 = 8_192;
 /// Maximum Packet Size, for the broker would drop what is larger in silence; a larger packet stops the shard and says so.
 const PACKET_BYTES_MAX: u64 = 16 << 20;
 
-/// Largest packet that MQTT can say: remaining length 268,435,455 and its header.
+/// The largest packet that MQTT can say, a remaining length of 268,435,455 and its header, rounded to a size that people can say.
 const PACKET_BYTES_LIMIT: u64 = 256 << 20;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);

@@ -30,7 +30,7 @@ pub use self::{
     error::{Refused, SessionError, reason_name},
     event::{Disconnected, Ending, Event, Granted, Reading, RefusedFilter, Seq, Subscribed},
     properties::{Properties, Property},
-    settings::{FILTERS_MAX, PACKET_BYTES_LIMIT, Qos, STRING_BYTES_MAX, Settings, SettingsError, Version},
+    settings::{FILTERS_MAX, Qos, STRING_BYTES_MAX, Settings, SettingsError, Version},
 };
 use self::{
     held::{Held, Release},
@@ -139,7 +139,7 @@ impl Session {
     /// From the next connection on the session is subscribed to `filters` and nothing else: [`Event::Subscribed`] follows if there are
     /// any, then [`Event::Unsubscribed`] if there was another.
     pub fn change_filters(&mut self, filters: &[String]) -> Result<(), SettingsError> {
-        settings::check_filters(filters)?;
+        settings::check_wanted(filters)?;
         self.subscriptions.change(filters);
         Ok(())
     }

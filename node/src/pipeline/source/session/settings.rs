@@ -2,12 +2,13 @@
 
 use std::{fmt, num::NonZeroU16, time::Duration};
 
+use crate::pipeline::mapping::Filter;
+
 /// Longest string or binary that MQTT can carry [MQTT-1.5.4].
 pub const STRING_BYTES_MAX: usize = u16::MAX as usize;
-/// Most filters of one session. Each costs a line in SUBSCRIBE at every connection; more than this is a wildcard's work.
-pub const FILTERS_MAX: usize = 1_024;
-/// What MQTT's remaining length can express, plus the longest fixed header [MQTT-2.1.4].
-pub const PACKET_BYTES_LIMIT: usize = 268_435_455 + 5;
+/// Most filters that a session may want. Each costs a line in SUBSCRIBE at every connection, and stands in the replicated state of every
+/// shard; more than this is a wildcard's work.
+pub const FILTERS_MAX: usize = 256;
 
 /// Version of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,12 +112,12 @@ pub enum SettingsError {
     #[error("MQTT 3.1.1 carries a password only with a user name: give a user name, or use version 5")]
     PasswordAlone,
     /// A filter breaks the rules of MQTT 4.7.
-    #[error("{filter:?} is not an MQTT topic filter: {why}")]
+    #[error("{filter:?} cannot be subscribed to: {why}")]
     Filter {
         /// As given.
         filter: String,
         /// The rule that it breaks.
-        why: &'static str,
+        why: String,
     },
     /// Too many filters.
     #[error("{count} filters are more than the {FILTERS_MAX} of one session: join some with wildcards")]
@@ -141,7 +142,8 @@ impl Settings {
         if self.version == Version::V311 && self.password.is_some() && self.username.is_none() {
             return Err(SettingsError::PasswordAlone);
         }
-        check_filters(&self.filters)
+        // However many: those that earlier revisions wanted are among them.
+        self.filters.iter().try_for_each(|filter| check_filter(filter))
     }
 
     pub(super) fn keep_alive_secs(&self) -> u16 {
@@ -150,14 +152,20 @@ impl Settings {
     }
 }
 
-pub(super) fn check_filters(filters: &[String]) -> Result<(), SettingsError> {
+/// Checks what a session is to be subscribed to.
+pub(super) fn check_wanted(filters: &[String]) -> Result<(), SettingsError> {
     if filters.len() > FILTERS_MAX {
         return Err(SettingsError::TooManyFilters { count: filters.len() });
     }
-    filters.iter().try_for_each(|filter| match filter_fault(filter) {
+    filters.iter().try_for_each(|filter| check_filter(filter))
+}
+
+fn check_filter(filter: &str) -> Result<(), SettingsError> {
+    check_string("a filter", filter)?;
+    match filter_fault(filter) {
         None => Ok(()),
-        Some(why) => Err(SettingsError::Filter { filter: filter.clone(), why }),
-    })
+        Some(why) => Err(SettingsError::Filter { filter: filter.to_owned(), why }),
+    }
 }
 
 /// The part of a filter that topics are matched with: without `$share/<group>/`.
@@ -169,39 +177,33 @@ fn check_string(what: &'static str, text: &str) -> Result<(), SettingsError> {
     if text.len() > STRING_BYTES_MAX || text.contains('\0') { Err(SettingsError::String { what }) } else { Ok(()) }
 }
 
-fn filter_fault(filter: &str) -> Option<&'static str> {
-    if filter.len() > STRING_BYTES_MAX || filter.contains('\0') {
-        return Some("it is longer than 65535 bytes or holds U+0000 [MQTT-4.7.3-2]");
-    }
+/// The group is looked at here, the filter behind it by the rules of [`Filter`].
+fn filter_fault(filter: &str) -> Option<String> {
     let levels = if let Some(rest) = filter.strip_prefix("$share/") {
         let Some((group, levels)) = rest.split_once('/') else {
-            return Some("$share/<group>/<filter> needs a filter [MQTT-4.8.2-1]");
+            return Some("$share/<group>/<filter> needs a filter [MQTT-4.8.2-1]".to_owned());
         };
         if group.is_empty() || group.contains(['+', '#']) {
-            return Some("a share group is not empty and holds no '+' or '#' [MQTT-4.8.2-1]");
+            return Some("a share group is not empty and holds no '+' or '#' [MQTT-4.8.2-1]".to_owned());
         }
         levels
     } else {
         filter
     };
-    if levels.is_empty() {
-        return Some("it is empty [MQTT-4.7.3-1]");
-    }
-    let mut rest = levels.split('/').peekable();
-    while let Some(level) = rest.next() {
-        if level.contains('+') && level.len() > 1 {
-            return Some("'+' stands for a whole level [MQTT-4.7.1-2]");
-        }
-        if level.contains('#') && (level.len() > 1 || rest.peek().is_some()) {
-            return Some("'#' stands alone in the last level [MQTT-4.7.1-1]");
-        }
-    }
-    None
+    levels.parse::<Filter>().err().map(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_may_have_more_filters_than_it_may_want() {
+        let filters: Vec<_> = (0..2 * FILTERS_MAX).map(|number| format!("a/{number}")).collect();
+        assert_eq!(check_wanted(&filters), Err(SettingsError::TooManyFilters { count: 2 * FILTERS_MAX }));
+        assert_eq!(check_wanted(&filters[..FILTERS_MAX]), Ok(()));
+        assert_eq!(filters.iter().try_for_each(|filter| check_filter(filter)), Ok(()), "of earlier revisions");
+    }
 
     #[test]
     fn filters_follow_mqtt_4_7() {
