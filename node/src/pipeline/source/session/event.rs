@@ -1,6 +1,6 @@
 //! What a session tells its driver.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -98,8 +98,7 @@ pub struct Reading {
 }
 
 /// Why the broker ended the connection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the MQTT broker ended the connection: {} (0x{code:02X}) {}", reason_name(*code), reason.as_deref().unwrap_or_default())]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disconnected {
     /// Reason code.
     pub code: u8,
@@ -114,6 +113,19 @@ impl Disconnected {
     #[must_use]
     pub fn is_taken_over(&self) -> bool {
         self.code == 0x8E
+    }
+}
+
+impl fmt::Display for Disconnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the MQTT broker ended the connection: {} (0x{:02X})", reason_name(self.code), self.code)?;
+        if let Some(reason) = &self.reason {
+            write!(f, ", saying {reason:?}")?;
+        }
+        if let Some(server) = &self.server_reference {
+            write!(f, ", pointing to {server:?}")?;
+        }
+        Ok(())
     }
 }
 

@@ -279,6 +279,15 @@ fn a_disconnect_of_any_length_is_understood() {
     }
 }
 
+#[test]
+fn a_disconnect_tells_where_the_broker_points() {
+    let mut wire = Wire::open(Version::V5, Qos::AtLeastOnce);
+    let events = wire.hear(&[0xE0, 7, 0x9D, 5, 0x1C, 0, 2, b'm', b'2']).unwrap();
+    let [Event::Disconnected(disconnected)] = &events[..] else { panic!("{events:?}") };
+    let told = "the MQTT broker ended the connection: server moved (0x9D), pointing to \"m2\"";
+    assert_eq!(disconnected.to_string(), told);
+}
+
 /// Another connection went on with the ids: what is remembered of them may no longer be true.
 #[test]
 fn a_session_taken_over_forgets_its_ids() {
