@@ -34,11 +34,6 @@ impl Registry {
         self.tasks.remove(shard);
     }
 
-    /// The task that is shown for `shard`.
-    pub fn get(&self, shard: &ShardId) -> Option<Arc<Task>> {
-        self.tasks.get(shard).map(|entry| Arc::clone(&entry))
-    }
-
     /// All tasks, ordered by shard.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         let mut tasks: Vec<_> = self.tasks.iter().map(|entry| Arc::clone(&entry)).collect();

@@ -281,7 +281,7 @@ impl Shard {
     pub(super) fn has_room(&self, limits: &InFlight) -> bool {
         !self.session.exceeds_window()
             && self.in_flight.has_room_in_shard(limits)
-            && (self.tracker.len() as u64) < limits.shard_readings.get()
+            && (self.tracker.kept() as u64) < limits.shard_readings.get()
     }
 
     /// Stops the shard, once.

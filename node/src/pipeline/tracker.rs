@@ -3,7 +3,7 @@
 //! A task numbers its readings from 0 without a gap. Kafka acknowledges them in any order; MQTT must be acknowledged in
 //! the order of receipt [MQTT-4.6.0-2]. The tracker holds one entry a reading from receipt until every earlier reading
 //! is delivered too, so behind one reading that is stuck it grows with every one that is not: its owner stops reading at a bound
-//! on [`Tracker::len`], as neither what is undelivered nor MQTT's window, which `QoS` 0 knows not, bounds it.
+//! on [`Tracker::kept`], as neither what is undelivered nor MQTT's window, which `QoS` 0 knows not, bounds it.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -109,13 +109,8 @@ impl<T> Tracker<T> {
     }
 
     /// Readings at or above the watermark, delivered or not.
-    pub fn len(&self) -> usize {
+    pub fn kept(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Everything received is below the watermark.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// When the oldest reading above the watermark was received.
@@ -144,10 +139,10 @@ mod tests {
         }
         assert!(tracker.deliver(1).is_some() && tracker.deliver(2).is_some());
         assert_eq!(tracker.advance(|_, _| ()), 0);
-        assert_eq!((tracker.undelivered(), tracker.len()), (1, 3), "what is delivered is kept behind what is not");
+        assert_eq!((tracker.undelivered(), tracker.kept()), (1, 3), "what is delivered is kept behind what is not");
         assert!(tracker.deliver(0).is_some() && tracker.deliver(0).is_none());
         assert_eq!((tracker.advance(|_, _| ()), tracker.undelivered()), (3, 0));
-        assert!(tracker.is_empty());
+        assert_eq!(tracker.kept(), 0);
     }
 
     #[test]

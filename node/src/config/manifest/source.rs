@@ -73,11 +73,6 @@ impl MqttSource {
             None => filter.to_owned(),
         }
     }
-
-    /// The filters as they are subscribed.
-    pub fn subscriptions(&self) -> Vec<String> {
-        self.topics.iter().map(|filter| self.subscription(filter.as_str())).collect()
-    }
 }
 
 /// Name of a shared subscription's group.

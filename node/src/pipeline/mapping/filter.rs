@@ -40,24 +40,6 @@ impl Filter {
         &self.0
     }
 
-    /// Whether the broker sends readings under `mqtt_topic` to a subscriber of this filter.
-    pub fn matches(&self, mqtt_topic: &str) -> bool {
-        if mqtt_topic.starts_with('$') && self.0.starts_with(['+', '#']) {
-            return false; // [MQTT-4.7.2-1]
-        }
-        let mut levels = mqtt_topic.split('/');
-        for level in self.levels() {
-            let found = levels.next();
-            match (level, found) {
-                ("#", _) => return true,
-                ("+", Some(_)) => {}
-                (level, Some(found)) if level == found => {}
-                _ => return false,
-            }
-        }
-        levels.next().is_none()
-    }
-
     pub(super) fn levels(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
     }

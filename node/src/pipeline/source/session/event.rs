@@ -60,8 +60,6 @@ pub struct Granted {
 /// The broker's answers to SUBSCRIBE.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscribed {
-    /// Filters with the `QoS` granted.
-    pub granted: Vec<(String, Qos)>,
     /// Filters refused.
     pub refused: Vec<RefusedFilter>,
     /// Filters granted with less than was asked for, a sentence each.

@@ -93,6 +93,7 @@ impl Held {
         self.recorded
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }

@@ -201,8 +201,8 @@ impl Session {
     }
 
     /// What the session was made with.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
+    #[cfg(test)]
+    fn settings(&self) -> &Settings {
         &self.settings
     }
 
@@ -256,8 +256,8 @@ impl Session {
     }
 
     /// `QoS` 2 packet ids between PUBLISH and PUBREL, those of earlier connections included.
-    #[must_use]
-    pub fn held(&self) -> usize {
+    #[cfg(test)]
+    fn held(&self) -> usize {
         self.held.len()
     }
 

@@ -148,7 +148,6 @@ impl Subscriptions {
                             self.qos
                         ));
                     }
-                    self.answers.granted.push((filter, qos));
                 }
                 None => {
                     self.at_broker.remove(&filter);
