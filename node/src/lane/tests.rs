@@ -148,11 +148,8 @@ fn what_a_task_has_abandoned_fills_the_lane_until_kafka_has_it() -> anyhow::Resu
     kafka.create_topic("t", 3, 1)?;
     let (lane, kafka) = (lane()?, kafka.bootstrap_servers());
     let place = lane.place(&kafka)?;
-    let (shard, slot) = {
-        let shard = lane.shard(&kafka)?;
-        let slot = shard.borrow().slot;
-        (shard, slot)
-    };
+    let shard = lane.shard(&kafka)?;
+    let slot = shard.borrow().slot;
     lane.hear(&shard, &publishes(3));
     let task = Arc::clone(&shard.borrow().task);
     assert_eq!((lane.in_flight(), task.in_flight.get(), task.in_flight_bytes.get()), ((3, 30), 3, 30));

@@ -23,9 +23,11 @@ const COUNTERS: [Counter; 9] = [
     ("sluice_readings_delivered", "Readings that Kafka acknowledged.", |task| task.delivered.own()),
     ("sluice_readings_filtered", "Readings left out on purpose.", |task| task.filtered.own()),
     ("sluice_readings_dead_lettered", "Readings delivered to the dead-letter topic.", |task| task.dead_lettered.own()),
-    ("sluice_readings_returned", "Readings left to the MQTT broker unacknowledged, which sends them again.", |task| {
-        task.returned.own()
-    }),
+    (
+        "sluice_readings_returned",
+        "Readings left to the MQTT broker unacknowledged, which sends them again unless delivery is at-most-once.",
+        |task| task.returned.own(),
+    ),
     ("sluice_readings_acked", "Readings acknowledged to MQTT (QoS 1 and 2).", |task| task.acked.own()),
     ("sluice_mqtt_connections", "Connections to the MQTT broker that it accepted.", |task| task.connections.own()),
     ("sluice_mqtt_sessions_lost", "Sessions that the MQTT broker should have kept and had not.", |task| {
