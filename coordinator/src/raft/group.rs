@@ -141,10 +141,12 @@ impl Group {
         if let Some(has) = self.me.cluster_id.get() {
             return Err(JoinError::OtherCluster { has: has.clone(), asked: cluster_id });
         }
-        self.set_cluster(cluster_id.clone(), true).await?;
+        self.write_cluster(cluster_id.clone(), true).await?;
         let voters = BTreeMap::from([(self.me.raft_id.0, self.node.clone())]);
         self.raft.initialize(voters).await.map_err(|error| JoinError::Raft(error.to_string()))?;
-        self.set_cluster(cluster_id.clone(), false).await?;
+        // Only now: whoever hears of a cluster joins it for ever, so it must be on this disk for ever too.
+        self.me.cluster_id.get_or_init(|| cluster_id.clone());
+        self.write_cluster(cluster_id.clone(), false).await?;
         tracing::info!(%cluster_id, raft_id = %self.me.raft_id, "founded a cluster");
         Ok(())
     }
@@ -154,13 +156,17 @@ impl Group {
         match self.me.cluster_id.get() {
             Some(has) if *has == cluster_id => Ok(()),
             Some(has) => Err(JoinError::OtherCluster { has: has.clone(), asked: cluster_id }),
-            None => self.set_cluster(cluster_id, false).await,
+            None => {
+                self.write_cluster(cluster_id.clone(), false).await?;
+                self.me.cluster_id.get_or_init(|| cluster_id);
+                Ok(())
+            }
         }
     }
 
-    /// First on the disk, then in what this node says.
-    async fn set_cluster(&self, cluster_id: ClusterId, is_founding: bool) -> Result<(), JoinError> {
-        let (dir, asked) = (self.dir.clone(), cluster_id.clone());
+    /// On the disk only; nobody is told by it.
+    async fn write_cluster(&self, asked: ClusterId, is_founding: bool) -> Result<(), JoinError> {
+        let dir = self.dir.clone();
         let write = move || match dir.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(dir) => match &dir.identity().cluster_id {
                 Some(has) if *has != asked => Err(JoinError::OtherCluster { has: has.clone(), asked }),
@@ -168,9 +174,7 @@ impl Group {
             },
             None => Err(io::Error::other("the data directory was let go").into()),
         };
-        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
-        self.me.cluster_id.get_or_init(|| cluster_id);
-        Ok(())
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
     }
 
     pub(crate) fn view<T>(&self, view: impl FnOnce(&State) -> T) -> T {
