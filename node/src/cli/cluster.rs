@@ -29,7 +29,7 @@ Examples:
     },
     /// Found a cluster on the node that is asked, now
     #[command(after_help = "\
-A node that may found (bootstrap: true) does so by itself once bootstrap_expect nodes have said that they are in no cluster. \
+A node that may found (bootstrap: true) does so by itself once bootstrap_expect nodes, and every seed, have said that they are in no cluster. \
 Without --force this only tells what it still waits for.
 
 Examples:
