@@ -233,7 +233,7 @@ impl std::fmt::Debug for Group {
 }
 
 /// Takes the data directory and opens its log, which is known to be this node's afterwards.
-pub(super) async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), StartError> {
+async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), StartError> {
     let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
     let mut dir = blocking(move || DataDir::open(&path)).await??;
     let log = blocking(move || LogStore::open(&log_path)).await??;

@@ -117,6 +117,11 @@ impl DataDir {
         Ok(Self { kept, dir: dir.to_owned(), _lock: lock })
     }
 
+    /// Whether this is a node's data directory already.
+    pub(crate) fn is_one(dir: &Path) -> bool {
+        dir.join(FILE).exists()
+    }
+
     pub(crate) fn identity(&self) -> &Identity {
         &self.kept.identity
     }

@@ -13,8 +13,8 @@ use openraft::{
 
 use super::{
     codec::decode_snapshot,
-    group::{blocking, open_log},
-    identity::Identity,
+    group::blocking,
+    identity::{DataDir, Identity},
     log_store::LogStore,
     snapshots::Snapshots,
     types::{Entry, LogId, Membership, Vote},
@@ -66,10 +66,26 @@ impl From<io::Error> for RecoverError {
 
 /// Makes the node of this data directory the only voter of its cluster; without `force` only says what that would do.
 pub async fn recover(data_dir: &Path, force: bool) -> Result<Recovery, RecoverError> {
-    let (dir, mut log) = open_log(data_dir).await?;
+    let (dir, mut log) = open_existing(data_dir).await?;
     let recovered = recover_log(data_dir, dir.identity(), &mut log, force).await;
     log.close().await?;
     recovered
+}
+
+/// Takes the data directory of a node that has been here, and makes nothing in any other.
+async fn open_existing(data_dir: &Path) -> Result<(DataDir, LogStore), RecoverError> {
+    let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
+    if !DataDir::is_one(data_dir) {
+        return Err(RecoverError::Nothing);
+    }
+    let dir = blocking(move || DataDir::open(&path)).await?.map_err(StartError::from)?;
+    if !log_path.exists() {
+        dir.check_log(None, true).map_err(StartError::from)?;
+        return Err(RecoverError::Nothing);
+    }
+    let log = blocking(move || LogStore::open(&log_path)).await??;
+    dir.check_log(log.owner(), log.is_empty()).map_err(StartError::from)?;
+    Ok((dir, log))
 }
 
 async fn recover_log(

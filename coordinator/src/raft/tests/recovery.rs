@@ -1,7 +1,9 @@
 //! A lone survivor.
 
+use std::fs;
+
 use super::cluster::{FAST, cluster, eventually, leader, write};
-use crate::raft::{RecoverError, recover};
+use crate::raft::{RecoverError, log_store::LogStore, recover};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_survivor_leads_after_a_recovery() {
@@ -35,9 +37,30 @@ async fn a_lone_survivor_leads_after_a_recovery() {
 }
 
 #[tokio::test]
+async fn asking_what_a_recovery_would_do_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mistyped, identity) = (dir.path().join("mistyped"), dir.path().join("identity"));
+    for force in [false, true] {
+        assert!(matches!(recover(&mistyped, force).await, Err(RecoverError::Nothing)));
+        assert!(!mistyped.exists());
+    }
+    // A disk of version 1, whose log was never made.
+    let v1 = "sluice-format 1\ncluster-id 00ff\nraft-id 7\nfounded false\n";
+    fs::write(&identity, v1).unwrap();
+    assert!(matches!(recover(dir.path(), false).await, Err(RecoverError::Nothing)));
+    assert!(!dir.path().join("log.redb").exists());
+    // And one whose log has no owner yet, and nothing in it.
+    LogStore::open(&dir.path().join("log.redb")).unwrap().close().await.unwrap();
+    assert!(matches!(recover(dir.path(), false).await, Err(RecoverError::Nothing)));
+    assert_eq!(fs::read_to_string(&identity).unwrap(), v1);
+    assert_eq!(LogStore::open(&dir.path().join("log.redb")).unwrap().owner(), None);
+}
+
+#[tokio::test]
 async fn there_is_nothing_to_recover_on_a_new_disk_or_a_group_of_one() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(recover(dir.path(), true).await, Err(RecoverError::Nothing)));
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
     let mut nodes = cluster(1, FAST).await;
     write(&nodes, "precious").await;
     let dead = nodes.remove(0).kill().await;
