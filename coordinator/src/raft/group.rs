@@ -237,6 +237,7 @@ async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), StartError> {
     let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
     let mut dir = blocking(move || DataDir::open(&path)).await??;
     let log = blocking(move || LogStore::open(&log_path)).await??;
+    finish_recovery(&mut dir, &log)?;
     dir.check_log(log.owner(), log.is_empty())?;
     if log.owner().is_none() {
         log.set_owner(dir.identity().raft_id).await?;
@@ -244,6 +245,14 @@ async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), StartError> {
     let is_empty = log.is_empty();
     let dir = blocking(move || dir.set_log_made(is_empty).map(|()| dir)).await??;
     Ok((dir, log))
+}
+
+/// A recovery that was cut short after the log had passed to the new Raft id, and before the identity had.
+pub(super) fn finish_recovery(dir: &mut DataDir, log: &LogStore) -> io::Result<()> {
+    match log.owner() {
+        Some(owner) if log.former() == Some(dir.identity().raft_id) => dir.set_raft_id(owner),
+        _ => Ok(()),
+    }
 }
 
 fn raft_config(config: &Config) -> openraft::Config {

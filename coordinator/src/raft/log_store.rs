@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     codec::{damaged, decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote},
-    log_writer::{self, Write},
+    log_writer::{self, Anew, Write},
     types::{Entry, LogId, TypeConfig, Vote},
 };
 use crate::{model::RaftId, wire::DecodeError};
@@ -35,6 +35,8 @@ pub(super) const COMMITTED: &str = "committed";
 pub(super) const PURGED: &str = "purged";
 /// The Raft id of the node whose log it is, 8 bytes, little-endian.
 pub(super) const OWNER: &str = "owner";
+/// Likewise, whose it was before a recovery; absent where there was none.
+pub(super) const FORMER: &str = "former";
 
 /// The log is short, and what is read was written just before: a small cache does.
 const CACHE_BYTES: usize = 16 << 20;
@@ -69,6 +71,7 @@ pub(super) struct Memory {
     purged: Option<LogId>,
     last: Option<LogId>,
     owner: Option<RaftId>,
+    former: Option<RaftId>,
 }
 
 impl Shared {
@@ -110,6 +113,24 @@ impl LogStore {
         self.write(|done| Write::Owner(owner.0, done)).await?;
         self.shared.memory().owner = Some(owner);
         Ok(())
+    }
+
+    /// Whose log it was before it became its owner's.
+    pub(super) fn former(&self) -> Option<RaftId> {
+        self.shared.memory().former
+    }
+
+    /// Makes the log of `former` that of `owner`, with a vote and entries of the latter's: all of it or nothing. To be closed then.
+    pub(super) async fn pass_to(
+        &self,
+        owner: RaftId,
+        former: RaftId,
+        vote: &Vote,
+        entries: &[Entry],
+    ) -> io::Result<()> {
+        let entries = entries.iter().map(|entry| (entry.log_id.index, encode_entry(entry).into())).collect();
+        let anew = Anew { owner: owner.0, former: former.0, vote: encode_vote(vote), entries };
+        self.write(|done| Write::Anew(anew, done)).await
     }
 
     /// Queues a write and waits until it is on disk.
@@ -277,6 +298,7 @@ fn load(db: &Database) -> io::Result<Memory> {
             purged,
             last,
             owner: get(OWNER)?.map(|bytes| decode_owner(&bytes)).transpose()?,
+            former: get(FORMER)?.map(|bytes| decode_owner(&bytes)).transpose()?,
         }
     };
     txn.commit().map_err(storage)?;

@@ -1,9 +1,15 @@
 //! A lone survivor.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
-use super::cluster::{FAST, cluster, eventually, leader, write};
-use crate::raft::{RecoverError, log_store::LogStore, recover};
+use tokio::time::sleep;
+
+use super::cluster::{FAST, Node, cluster, eventually, leader, on_leader, write};
+use crate::{
+    machine::{Command, RegisterMember},
+    model::UnixMs,
+    raft::{RecoverError, log_store::LogStore, recover},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_survivor_leads_after_a_recovery() {
@@ -27,6 +33,7 @@ async fn a_lone_survivor_leads_after_a_recovery() {
 
     let did = recover(survivor.dir(), true).await.unwrap();
     assert!(did.is_done);
+    assert_ne!(did.raft_id, would.raft_id, "the old group knows it by another id");
     assert!(matches!(recover(survivor.dir(), true).await, Err(RecoverError::Alone)));
     let nodes = [survivor.restart().await];
     write(&nodes, "later").await;
@@ -34,6 +41,59 @@ async fn a_lone_survivor_leads_after_a_recovery() {
     assert_eq!(roles.voters, [did.raft_id].into());
     assert_eq!(roles.nodes.len(), 1);
     assert_eq!(nodes[0].pipelines(), ["later", "precious"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_old_group_cannot_take_a_recovered_node_back() {
+    let nodes = cluster(3, FAST).await;
+    for node in &nodes {
+        let (address, admin_address) = (node.address.to_string(), String::new());
+        let name = node.name.parse().unwrap();
+        let kind = RegisterMember { name, raft_id: node.id(), address, admin_address }.into();
+        let command = Command { proposed_at: UnixMs(1), kind };
+        on_leader(&nodes, async |leader| leader.group.write(command.clone()).await).await;
+    }
+    write(&nodes, "precious").await;
+    eventually("all have it", || nodes.iter().all(|node| node.pipelines() == ["precious"])).await;
+    let old: BTreeSet<_> = nodes[..2].iter().map(Node::id).collect();
+    let mut dead = Vec::new();
+    for node in nodes {
+        dead.push(node.kill().await);
+    }
+    let survivor = dead.remove(2);
+    recover(survivor.dir(), true).await.unwrap();
+    let alone = [survivor.restart().await];
+    write(&alone, "later").await;
+    assert_eq!(alone[0].group.view(|state| state.removed.clone()), old);
+
+    // The others were not lost after all.
+    let mut others = Vec::new();
+    for node in dead {
+        others.push(node.restart().await);
+    }
+    write(&others, "theirs").await;
+    let term = others[0].group.roles().term;
+    // So long that one of them calls the third in a term above its own, if it can.
+    sleep(FAST.election_max * 8).await;
+    assert!(others[0].group.roles().term <= term + 1, "nobody disturbs them either");
+    write(&alone, "still").await;
+    assert_eq!(alone[0].pipelines(), ["later", "precious", "still"]);
+    assert_eq!(leader(&others).await.pipelines(), ["precious", "theirs"]);
+}
+
+#[tokio::test]
+async fn a_recovery_cut_short_between_log_and_identity_is_finished_by_the_next_start() {
+    let mut nodes = cluster(3, FAST).await;
+    write(&nodes, "precious").await;
+    let dead = nodes.remove(0).kill().await;
+    let identity = dead.dir().join("identity");
+    let before = fs::read(&identity).unwrap();
+    let did = recover(dead.dir(), true).await.unwrap();
+    fs::write(&identity, before).unwrap();
+    drop(nodes);
+    let nodes = [dead.restart().await];
+    write(&nodes, "later").await;
+    assert_eq!(nodes[0].id(), did.raft_id);
 }
 
 #[tokio::test]
