@@ -69,9 +69,7 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         match client.round().await {
             End::Stopped => return,
             End::Rejected(why) => {
-                tracing::error!("this node cannot be part of the cluster: {why}");
-                client.core.attachment.held.end();
-                client.core.attachment.owner.send_replace(Some(Err(why)));
+                client.core.attachment.reject(why);
                 return;
             }
             End::Lost(_, true) => client.rounds = 0,

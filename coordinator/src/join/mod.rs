@@ -186,6 +186,20 @@ pub(crate) fn check_disk(core: &Core) -> Result<(), Rejection> {
     }
 }
 
+/// Ends once it is known that the disk was put together from two clusters. What is sound stays so: a state's cluster never changes.
+pub(crate) async fn mixed_disk(core: &Core) -> Rejection {
+    let mut applied = core.group.applied();
+    loop {
+        applied.borrow_and_update();
+        if let Err(why) = check_disk(core) {
+            return why;
+        }
+        if core.group.view(|state| state.cluster_id.is_some()) || applied.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// Starts the task's ends: requests to found a cluster wait one at a time.
 pub(crate) fn channel() -> (mpsc::Sender<Forced>, mpsc::Receiver<Forced>) {
     mpsc::channel(1)
