@@ -150,10 +150,12 @@ impl LogStore {
             let unflushed: BTreeMap<_, _> = memory.unflushed.range(from..to).map(|(at, e)| (*at, e.clone())).collect();
             (db.begin_read().map_err(storage)?, unflushed)
         };
-        for row in txn.open_table(ENTRIES).map_err(storage)?.range(from..to).map_err(storage)? {
+        let table = txn.open_table(ENTRIES).map_err(storage)?;
+        let rows = table.range(from..to).map_err(storage)?.map(|row| {
             let (index, entry) = row.map_err(storage)?;
-            found.entry(index.value()).or_insert_with(|| entry.value().into());
-        }
+            Ok((index.value(), entry.value().into()))
+        });
+        add_rows(&mut found, rows, bytes_max)?;
         let mut bytes = 0_usize;
         let mut entries = Vec::with_capacity(found.len());
         for entry in found.into_values() {
@@ -279,6 +281,24 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
+/// Adds rows, which come in order, to what came from memory, which is newer. Ends as soon as what is there up to a row is more than
+/// `bytes_max`: a follower far behind is sent a piece of the log at a time, and the rest need not be loaded for each.
+fn add_rows(
+    found: &mut BTreeMap<u64, Arc<[u8]>>,
+    rows: impl Iterator<Item = io::Result<(u64, Arc<[u8]>)>>,
+    bytes_max: usize,
+) -> io::Result<()> {
+    let mut bytes = 0_usize;
+    for row in rows {
+        let (index, entry) = row?;
+        bytes = bytes.saturating_add(found.entry(index).or_insert(entry).len());
+        if bytes > bytes_max {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Reads what memory starts with, and makes sure that the tables exist.
 fn load(db: &Database) -> io::Result<Memory> {
     let txn = db.begin_write().map_err(storage)?;
@@ -317,4 +337,33 @@ pub(super) fn storage(error: impl Into<redb::Error>) -> io::Error {
 
 pub(super) fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the log is closed")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_rows_are_loaded_than_fit() {
+        let mut loaded = 0;
+        let rows = (0..300).map(|index| {
+            loaded += 1;
+            Ok((index, vec![0; 100].into()))
+        });
+        let mut found = BTreeMap::new();
+        add_rows(&mut found, rows, 1_000).unwrap();
+        assert_eq!(loaded, 11);
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), (0..11).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_memory_has_counts_in_the_place_of_a_row() {
+        let row = |bytes: usize| -> Arc<[u8]> { vec![0; bytes].into() };
+        // Index 1 was written anew and has become small: the rows must reach up to 3, which is in memory only.
+        let mut found = BTreeMap::from([(1, row(1)), (3, row(1))]);
+        let rows = [(0, row(400)), (1, row(900)), (2, row(400))].map(Ok);
+        add_rows(&mut found, rows.into_iter(), 1_000).unwrap();
+        assert_eq!(found.values().map(|entry| entry.len()).collect::<Vec<_>>(), [400, 1, 400, 1]);
+    }
 }
