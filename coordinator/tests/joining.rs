@@ -120,6 +120,7 @@ async fn a_disk_put_together_from_two_clusters_is_refused() {
     let start = async || Coordinator::start(Config::new(dir.path(), "n-0".parse().unwrap())).await.unwrap();
     let first = start().await;
     first.attached().await.unwrap();
+    eventually("it has an id", || first.view(|state| state.cluster_id.is_some())).await;
     let state = first.view(|state| state.cluster_id.clone()).unwrap();
     first.shutdown().await.unwrap();
     drop(first);

@@ -237,7 +237,8 @@ async fn a_recovered_node_has_all_shards_and_takes_others_with_new_disks_only() 
     assert_eq!(nodes[1].voters(), ["n-1"]);
 
     nodes[0].start().await;
-    let attached = nodes[0].on(|c| async move { c.attached().await }).await;
+    let attached = nodes[0].on(|c| async move { c.attached().await });
+    let attached = tokio::time::timeout(Duration::from_secs(20), attached).await.unwrap();
     assert!(matches!(attached, Err(StartError::Refused(Rejection::Removed(_)))), "{attached:?}");
     nodes[0].kill();
     for number in [0, 2] {

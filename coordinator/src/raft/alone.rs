@@ -1,7 +1,7 @@
 //! Readings of what Raft shares with everybody: one at a time on a thread.
 //!
 //! A reader that reads again inside waits for a writer that came between the two, which waits for the reader: for ever, and Raft
-//! with them. That takes a rare moment to happen, so tests refuse the reading inside wherever it stands.
+//! with them. That takes a rare moment to happen, so unit tests refuse the reading inside wherever it stands.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ thread_local! {
     static IS_READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Reads, and panics in tests if this thread does so already.
+/// Reads, and panics in unit tests if this thread does so already.
 pub(super) fn alone<T>(read: impl FnOnce() -> T) -> T {
     let _reading = cfg!(any(test, debug_assertions)).then(Reading::begin);
     read()

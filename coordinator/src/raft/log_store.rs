@@ -151,7 +151,7 @@ impl LogStore {
             (db.begin_read().map_err(storage)?, unflushed)
         };
         let table = txn.open_table(ENTRIES).map_err(storage)?;
-        let rows = table.range(from..to).map_err(storage)?.map(|row| {
+        let rows = table.range(from..to).map_err(storage)?.map(|row| -> io::Result<(u64, Arc<[u8]>)> {
             let (index, entry) = row.map_err(storage)?;
             Ok((index.value(), entry.value().into()))
         });
@@ -349,7 +349,7 @@ mod tests {
         let mut loaded = 0;
         let rows = (0..300).map(|index| {
             loaded += 1;
-            Ok((index, vec![0; 100].into()))
+            Ok((index, vec![0_u8; 100].into()))
         });
         let mut found = BTreeMap::new();
         add_rows(&mut found, rows, 1_000).unwrap();
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn what_memory_has_counts_in_the_place_of_a_row() {
-        let row = |bytes: usize| -> Arc<[u8]> { vec![0; bytes].into() };
+        let row = |bytes: usize| -> Arc<[u8]> { vec![0_u8; bytes].into() };
         // Index 1 was written anew and has become small: the rows must reach up to 3, which is in memory only.
         let mut found = BTreeMap::from([(1, row(1)), (3, row(1))]);
         let rows = [(0, row(400)), (1, row(900)), (2, row(400))].map(Ok);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::cluster::{
     FAST, Node, STEADY, cluster, cluster_id, eventually, join, leader, on_leader, write, write_large,
 };
-use crate::raft::WriteError;
+use crate::raft::{RaftNode, WriteError};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_catches_up_visibly_and_becomes_a_voter() {
@@ -88,7 +88,7 @@ async fn a_change_half_done_is_completed_by_another_leader() {
     let first = leader(&nodes).await;
     let next: BTreeSet<_> = nodes.iter().map(Node::id).filter(|id| *id != first.id()).collect();
     // The first half of a change, as a leader that dies after it leaves it: one that does not have the present leader in it.
-    let members = ChangeMembers::ReplaceAllVoters(next.iter().map(|id| id.0).collect());
+    let members: ChangeMembers<u64, RaftNode> = ChangeMembers::ReplaceAllVoters(next.iter().map(|id| id.0).collect());
     {
         // It is sent with the first look; who never looks again never sends the second half.
         let mut changed = pin!(first.group.raft.change_membership(members, true));

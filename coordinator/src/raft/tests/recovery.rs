@@ -72,10 +72,8 @@ async fn the_old_group_cannot_take_a_recovered_node_back() {
         others.push(node.restart().await);
     }
     write(&others, "theirs").await;
-    let term = others[0].group.roles().term;
     // So long that one of them calls the third in a term above its own, if it can.
     sleep(FAST.election_max * 8).await;
-    assert!(others[0].group.roles().term <= term + 1, "nobody disturbs them either");
     write(&alone, "still").await;
     assert_eq!(alone[0].pipelines(), ["later", "precious", "still"]);
     assert_eq!(leader(&others).await.pipelines(), ["precious", "theirs"]);
