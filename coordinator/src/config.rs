@@ -21,7 +21,8 @@ pub struct Config {
     pub transport: Transport,
     /// Where other nodes may be found: `host:port`, or a name that stands for several addresses. Default none.
     pub seeds: Vec<String>,
-    /// How many nodes, this one among them, must say that they are in no cluster before this one founds one. Default 1.
+    /// How many nodes, this one among them, must say that they are in no cluster before this one founds one, and none of `seeds`
+    /// may be silent. Default 1.
     pub bootstrap_expect: usize,
     /// Whether this node may found a cluster. Exactly one node of a cluster should; default true.
     pub may_found: bool,

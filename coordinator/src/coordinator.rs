@@ -294,6 +294,9 @@ impl Drop for Inner {
 async fn be_part(core: Arc<Core>, mut forced: mpsc::Receiver<Forced>, mut stop: watch::Receiver<bool>) {
     let Some(cluster) = join::run(&core, &mut forced, &mut stop).await else { return };
     tokio::select! {
+        // Before anybody is told of this node.
+        biased;
+        why = join::mixed_disk(&core) => core.attachment.reject(why),
         () = attach::run(Arc::clone(&core), cluster, stop.clone()) => {}
         () = join::refuse_rest(&core, &mut forced) => {}
     }

@@ -41,7 +41,8 @@ pub struct MemberStatus {
 
 impl Status {
     pub(crate) fn of(core: &Core) -> Self {
-        let roles = core.group.roles();
+        // All that is read of the group, before the state is: see `raft/alone.rs`.
+        let (roles, leader) = (core.group.roles(), core.leader_name());
         let attached = core.attachment.leader();
         core.group.view_at(|state, applied_index| {
             let member = |(name, member): (&NodeName, &Member)| MemberStatus {
@@ -54,12 +55,35 @@ impl Status {
             Self {
                 cluster_id: core.group.identity().cluster_id,
                 term: roles.term,
-                leader: core.leader_name(),
+                leader,
                 applied_index,
                 members: state.members.iter().map(member).collect(),
                 is_attached: attached.is_some(),
                 joining: core.joining.borrow().clone(),
             }
         })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Config, Transport, raft::Group};
+
+    #[tokio::test]
+    async fn a_node_that_is_attached_nowhere_has_a_status() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path(), "n-0".parse().unwrap());
+        let group = Group::open(&config, Transport::plain()).await.unwrap();
+        group.found("c1".parse().unwrap()).await.unwrap();
+        group.leader_changes().wait_for(|now| now.leader.is_some()).await.unwrap();
+        let core = Core::new(config, Arc::new(group));
+        let status = Status::of(&core);
+        assert!(!status.is_attached);
+        assert_eq!(status.leader, Some("n-0".parse().unwrap()));
+        core.group.shutdown().await.unwrap();
     }
 }

@@ -27,7 +27,10 @@ const KEPT_MAX: usize = 4_096;
 /// What a connection is for. A snapshot fills a connection's window; heartbeats must not wait behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
-    /// Small and urgent.
+    /// What nodes ask each other outside Raft, and their stays. Pinged only while something is under way: a node may have asked very
+    /// many others, and a stay is always under way.
+    Node,
+    /// Raft's, small and urgent. Pinged always: what a partition has broken is to be known before the next election needs it.
     Control,
     /// Snapshots.
     Bulk,
@@ -93,7 +96,7 @@ impl Transport {
 
     /// The kept connection to `address`, which is `host:port`. Connects when it is used.
     pub fn channel(&self, address: &str) -> Result<Channel, TransportError> {
-        self.lane(address, Lane::Control)
+        self.lane(address, Lane::Node)
     }
 
     /// As [`channel`](Self::channel), on a connection of its own.
@@ -106,9 +109,14 @@ impl Transport {
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        let channel = self.endpoint(address)?.connect_lazy();
+        let channel = self.endpoint(address)?.keep_alive_while_idle(lane != Lane::Node).connect_lazy();
         kept.insert(key, channel.clone());
         Ok(channel)
+    }
+
+    /// A connection to `address` that lasts only as long as whoever asked for it has it.
+    pub(crate) fn passing(&self, address: &str) -> Result<Channel, TransportError> {
+        Ok(self.endpoint(address)?.connect_lazy())
     }
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, TransportError> {
@@ -122,8 +130,7 @@ impl Transport {
             .connect_timeout(CONNECT_WITHIN)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_ANSWERED_WITHIN)
-            .keep_alive_while_idle(true);
+            .keep_alive_timeout(PING_ANSWERED_WITHIN);
         match &self.inner.tls {
             Some((client, _)) => {
                 endpoint.tls_config(client.clone()).map_err(|error| TransportError::Tls(chain(&error)))

@@ -7,7 +7,7 @@ mod support;
 
 use std::{net::TcpListener, time::Duration};
 
-use sluice_coordinator::{Rejection, StartError};
+use sluice_coordinator::{Config, Coordinator, Rejection, StartError};
 use sluice_proto::cluster::v1::{ProbeRequest, ReportRequest, node_service_client::NodeServiceClient};
 use support::{Node, cluster, eventually, leader, nodes};
 use tokio::time::{sleep, timeout};
@@ -112,4 +112,28 @@ async fn another_cluster_is_refused_from_both_sides() {
     };
     assert_eq!((disk, named), (here, there));
     assert!(theirs[0].coordinator().view(|state| !state.members.contains_key(&joined.name)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_put_together_from_two_clusters_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = async || Coordinator::start(Config::new(dir.path(), "n-0".parse().unwrap())).await.unwrap();
+    let first = start().await;
+    first.attached().await.unwrap();
+    eventually("it has an id", || first.view(|state| state.cluster_id.is_some())).await;
+    let state = first.view(|state| state.cluster_id.clone()).unwrap();
+    first.shutdown().await.unwrap();
+    drop(first);
+
+    let path = dir.path().join("identity");
+    let identity = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, identity.replace(state.as_str(), "00ff")).unwrap();
+    let mixed = start().await;
+    let attached = timeout(Duration::from_secs(20), mixed.attached()).await.unwrap();
+    let Err(StartError::Refused(Rejection::TwoClusters { disk, state: logged })) = attached else {
+        panic!("{attached:?}");
+    };
+    assert_eq!((disk.as_str(), logged), ("00ff", state));
+    assert!(timeout(Duration::from_secs(20), mixed.failed()).await.unwrap().contains("two clusters"));
+    mixed.shutdown().await.unwrap();
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sluice_coordinator::{
-    ProposeError, Rejection,
+    ProposeError, Rejection, StartError,
     machine::{Outcome, RemoveMember, SetMemberState},
     model::MemberState,
 };
@@ -220,4 +220,34 @@ async fn the_group_grows_to_five_and_shrinks_to_three_without_its_leader() {
     }
     eventually("three vote", || leader(&nodes).is_some_and(|leader| leader.voters().len() == 3)).await;
     eventually("three have all shards", || is_even(&nodes, 10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovered_node_has_all_shards_and_takes_others_with_new_disks_only() {
+    let mut nodes = cluster(3, 5).await;
+    nodes[0].apply(6).await;
+    eventually("every node has two", || is_even(&nodes, 6)).await;
+    eventually("all know", || nodes.iter().all(|node| node.loads().len() == 3)).await;
+    nodes.iter_mut().for_each(Node::kill);
+    let recovery = nodes[1].recover().await;
+    assert_eq!(recovery.node, "n-1");
+    nodes[1].start().await;
+    assert_eq!(nodes[1].attached().await.generation.0, 2);
+    eventually("it has all", || is_taken_over(&nodes, 6)).await;
+    assert_eq!(nodes[1].voters(), ["n-1"]);
+
+    nodes[0].start().await;
+    let attached = nodes[0].on(|c| async move { c.attached().await });
+    let attached = tokio::time::timeout(Duration::from_secs(20), attached).await.unwrap();
+    assert!(matches!(attached, Err(StartError::Refused(Rejection::Removed(_)))), "{attached:?}");
+    nodes[0].kill();
+    for number in [0, 2] {
+        nodes[number].wipe();
+        nodes[number].start().await;
+        assert_eq!(nodes[number].attached().await.generation.0, 2);
+    }
+    eventually("all is as before", || {
+        is_even(&nodes, 6) && leader(&nodes).is_some_and(|leader| leader.voters().len() == 3)
+    })
+    .await;
 }

@@ -59,6 +59,7 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         last: None,
         rounds: 0,
         wrong_rounds: 0,
+        lines: join::Lines::default(),
         part: Arc::default(),
         core,
         stop: stop.clone(),
@@ -69,9 +70,7 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         match client.round().await {
             End::Stopped => return,
             End::Rejected(why) => {
-                tracing::error!("this node cannot be part of the cluster: {why}");
-                client.core.attachment.held.end();
-                client.core.attachment.owner.send_replace(Some(Err(why)));
+                client.core.attachment.reject(why);
                 return;
             }
             End::Lost(_, true) => client.rounds = 0,
@@ -97,6 +96,8 @@ struct Client {
     /// Without success, since the last one.
     rounds: u32,
     wrong_rounds: u32,
+    /// While it looks for the leader.
+    lines: join::Lines,
     part: Arc<State>,
     stop: watch::Receiver<bool>,
 }
@@ -121,9 +122,9 @@ impl Client {
         if let Some(end) = end {
             return end;
         }
-        // Nobody whom it knows to lead does: ask everybody who does.
-        let others = join::addresses(&core).await;
-        let (answers, _) = join::ask_all(&core, &others, ASK_WITHIN).await;
+        // Nobody whom it knows to lead does: ask others who does.
+        let others = join::some_of(&core, join::addresses(&core).await);
+        let (answers, _) = join::ask_all(&core, &mut self.lines, &others, ASK_WITHIN).await;
         for Said { leader_address, answer, address } in answers {
             match answer.cluster_id {
                 Some(theirs) if theirs == self.cluster => {
@@ -282,6 +283,7 @@ impl Client {
             Down::Welcome { generation, leader } => {
                 (stay.is_welcome, stay.patience) = (true, Instant::now() + self.core.settings.lease / 2);
                 self.generation = Some(generation);
+                self.lines = join::Lines::default();
                 self.last = address.map(str::to_owned);
                 let owner = Owner { node: self.core.settings.node.clone(), generation };
                 attachment.owner.send_if_modified(|known| {

@@ -31,7 +31,7 @@ pub(crate) struct Leader {
     pub(crate) address: Option<String>,
 }
 
-/// What this node has been told as an attached one. Others watch; [`client::run`] alone writes.
+/// What this node has been told as an attached one. Others watch; [`client::run`] alone writes, but for a rejection.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     owner: watch::Sender<Option<Result<Owner, Rejection>>>,
@@ -55,6 +55,13 @@ impl Attachment {
     /// This node in its generation, or why it cannot be part of the cluster; None before there was an answer.
     pub(crate) fn owner(&self) -> watch::Receiver<Option<Result<Owner, Rejection>>> {
         self.owner.subscribe()
+    }
+
+    /// This node can never be part of the cluster as it is.
+    pub(crate) fn reject(&self, why: Rejection) {
+        tracing::error!("this node cannot be part of the cluster: {why}");
+        self.held.end();
+        self.owner.send_replace(Some(Err(why)));
     }
 
     pub(crate) fn part(&self) -> watch::Receiver<Arc<State>> {

@@ -1,7 +1,9 @@
 //! Whether a node that is in no cluster joins one, founds one, or waits. PURE.
 //!
 //! A second cluster under the same seeds would be two owners for every session, so a cluster is founded on positive answers only:
-//! silence may be a cluster that is down or slow, and means wait.
+//! silence may be a cluster that is down or slow, and means wait. One silent seed is enough, however many others have answered: those may
+//! be the nodes that were added since. So seeds name nodes that are there when a cluster is founded; who comes later needs to be in no
+//! list. A name that stands for several addresses stands for those that it has now, each of which must answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,15 +70,23 @@ pub(crate) fn decide(me: &Me, answers: &[Answer], silent: &[String]) -> Decision
         return Decision::Wait(format!("node {} may found the cluster too, and comes first", first.name));
     }
     let missing = me.expect.saturating_sub(1 + pristine.len());
-    if missing == 0 {
-        return Decision::Found;
+    if missing > 0 {
+        return Decision::Wait(format!(
+            "{missing} more of {} nodes must say that they are in no cluster before one is founded{}; \
+             if they are lost for good, `sluice cluster bootstrap --force` founds one without them",
+            me.expect,
+            quiet(silent)
+        ));
     }
-    Decision::Wait(format!(
-        "{missing} more of {} nodes must say that they are in no cluster before one is founded{}; \
-         if they are lost for good, `sluice cluster bootstrap --force` founds one without them",
-        me.expect,
-        quiet(silent)
-    ))
+    if !silent.is_empty() {
+        return Decision::Wait(format!(
+            "every seed must say that it is in no cluster before one is founded{}, where one may be that is down; \
+             start what is silent, take it out of `seeds` if it was never there, or, if it is lost for good, \
+             found a cluster without it by `sluice cluster bootstrap --force`",
+            quiet(silent)
+        ));
+    }
+    Decision::Found
 }
 
 fn quiet(silent: &[String]) -> String {
@@ -112,6 +122,19 @@ mod tests {
         let Decision::Wait(why) = decide(&me(3), &[answer("n-3", 3)], &silent) else { panic!() };
         assert!(why.contains("1 more of 3") && why.contains("n-2:7073"), "{why}");
         assert_eq!(decide(&me(3), &[answer("n-3", 3), answer("n-2", 2)], &[]), Decision::Found);
+    }
+
+    #[test]
+    fn enough_answers_do_not_outweigh_a_silence() {
+        // Three became five; the first disk is lost while the other two of the cluster are down.
+        let (answers, silent) = ([answer("n-3", 3), answer("n-4", 4)], ["n-2:7073".to_owned()]);
+        let Decision::Wait(why) = decide(&me(3), &answers, &silent) else { panic!() };
+        assert!(why.contains("n-2:7073") && why.contains("--force"), "{why}");
+        assert!(matches!(decide(&me(1), &[], &silent), Decision::Wait(_)));
+        assert_eq!(decide(&Me { is_forced: true, ..me(3) }, &answers, &silent), Decision::Found);
+        // Of two that may found, the first may be silent for a round.
+        let second = Answer { may_found: true, ..answer("n-2", 0) };
+        assert!(matches!(decide(&me(2), &[second], &["n-0:7073".to_owned()]), Decision::Wait(_)));
     }
 
     #[test]

@@ -4,16 +4,20 @@
 
 mod decide;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::future::join_all;
+use rand::seq::SliceRandom as _;
 use sluice_proto::cluster::v1::{ProbeRequest, ProbeResponse, node_service_client::NodeServiceClient};
 use tokio::{
     net::lookup_host,
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
-use tonic::Request;
+use tonic::{Request, transport::Channel};
 
 pub(crate) use decide::Answer;
 use decide::{Decision, Me, decide};
@@ -29,6 +33,9 @@ use crate::{
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Between two rounds: a node that starts is found within half a second.
 const ROUND_EVERY: Duration = Duration::from_millis(400);
+/// Whom a round asks at most, where one answer does. Of a thousand nodes that look for the leader at once each is asked by sixteen, and
+/// what one of them knows all know after a few rounds.
+const ASKED_MAX: usize = 16;
 /// How often is told what is being waited for.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -51,15 +58,14 @@ pub(crate) async fn run(
     forced: &mut mpsc::Receiver<Forced>,
     stop: &mut watch::Receiver<bool>,
 ) -> Option<ClusterId> {
-    let mut told_at = None;
-    let mut by_force = None;
+    let (mut told_at, mut by_force, mut lines) = (None, None, Lines::default());
     loop {
         if let Some(cluster) = core.group.identity().cluster_id {
             core.joining.send_replace(String::new());
             answer(by_force.take(), Err(format!("this node is in cluster {cluster}")));
             return Some(cluster);
         }
-        let round = round(core, by_force.is_some());
+        let round = round(core, &mut lines, by_force.is_some());
         let done = tokio::select! {
             done = round => done,
             _ = stop.wait_for(|is_stopping| *is_stopping) => return None,
@@ -95,9 +101,14 @@ fn answer(forced: Option<Forced>, answer: Result<ClusterId, String>) {
 }
 
 /// Asks everybody, decides, and does it. Err: what to wait for.
-async fn round(core: &Core, is_forced: bool) -> Result<ClusterId, String> {
-    let (answers, silent) = ask_all(core, &addresses(core).await, ANSWER_WITHIN).await;
+async fn round(core: &Core, lines: &mut Lines, is_forced: bool) -> Result<ClusterId, String> {
     let settings = &core.settings;
+    let mut addresses = addresses(core).await;
+    if !settings.may_found && !is_forced {
+        // Any that is in a cluster will do; only who founds one must hear everybody.
+        addresses = some_of(core, addresses);
+    }
+    let (answers, silent) = ask_all(core, lines, &addresses, ANSWER_WITHIN).await;
     let me = Me {
         name: settings.node.clone(),
         raft_id: core.group.identity().raft_id,
@@ -130,18 +141,44 @@ fn draw() -> ClusterId {
     }
 }
 
+/// Connections to those who are asked, for as long as somebody goes on asking: most of them are never needed again.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(BTreeMap<String, Channel>);
+
+impl Lines {
+    fn to(&mut self, core: &Core, address: &str) -> Option<Channel> {
+        if let Some(line) = self.0.get(address) {
+            return Some(line.clone());
+        }
+        let line = core.transport.passing(address).ok()?;
+        self.0.insert(address.to_owned(), line.clone());
+        Some(line)
+    }
+}
+
 /// Asks everybody at once. Second, who gave no answer.
-pub(crate) async fn ask_all(core: &Core, addresses: &[String], within: Duration) -> (Vec<Said>, Vec<String>) {
-    let said = join_all(addresses.iter().map(|address| ask(core, address, within))).await;
+pub(crate) async fn ask_all(
+    core: &Core,
+    lines: &mut Lines,
+    addresses: &[String],
+    within: Duration,
+) -> (Vec<Said>, Vec<String>) {
+    let asked: BTreeSet<_> = addresses.iter().collect();
+    lines.0.retain(|address, _| asked.contains(address));
+    let said = join_all(addresses.iter().map(|address| ask_on(core, lines.to(core, address), address, within))).await;
     let me = core.group.identity().raft_id;
     let silent = addresses.iter().zip(&said).filter(|(_, said)| said.is_none()).map(|(address, _)| address.clone());
     let silent = silent.collect();
     (said.into_iter().flatten().filter(|said| said.answer.raft_id != me).collect(), silent)
 }
 
-/// Asks who is there.
+/// Asks one who is there, on the kept connection.
 pub(crate) async fn ask(core: &Core, address: &str, within: Duration) -> Option<Said> {
-    let mut client = NodeServiceClient::new(core.transport.channel(address).ok()?);
+    ask_on(core, core.transport.channel(address).ok(), address, within).await
+}
+
+async fn ask_on(core: &Core, line: Option<Channel>, address: &str, within: Duration) -> Option<Said> {
+    let mut client = NodeServiceClient::new(line?);
     let request = Request::new(ProbeRequest { name: core.settings.node.to_string() });
     let ProbeResponse { cluster_id, raft_id, name, is_pristine, leader_address, may_found } =
         timeout(within, client.probe(request)).await.ok()?.ok()?.into_inner();
@@ -161,6 +198,18 @@ pub(crate) async fn addresses(core: &Core) -> Vec<String> {
     all.extend(core.attachment.part().borrow().members.values().map(|member| member.address.clone()));
     all.retain(|address| !address.is_empty() && *address != core.settings.address);
     all.into_iter().collect()
+}
+
+/// The voters and learners that this node knows of, and by chance as many of the others as a round may ask.
+pub(crate) fn some_of(core: &Core, addresses: Vec<String>) -> Vec<String> {
+    choose(&core.group.roles().nodes.into_values().map(|node| node.address).collect(), addresses)
+}
+
+fn choose(group: &BTreeSet<String>, addresses: Vec<String>) -> Vec<String> {
+    let (mut some, mut others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| group.contains(address));
+    let (chosen, _) = others.partial_shuffle(&mut rand::rng(), ASKED_MAX);
+    some.extend(chosen.iter_mut().map(std::mem::take));
+    some
 }
 
 /// A name that stands for one address stays a name, so that a certificate can be checked against it; one for several, as a
@@ -186,6 +235,20 @@ pub(crate) fn check_disk(core: &Core) -> Result<(), Rejection> {
     }
 }
 
+/// Ends once it is known that the disk was put together from two clusters. What is sound stays so: a state's cluster never changes.
+pub(crate) async fn mixed_disk(core: &Core) -> Rejection {
+    let mut applied = core.group.applied();
+    loop {
+        applied.borrow_and_update();
+        if let Err(why) = check_disk(core) {
+            return why;
+        }
+        if core.group.view(|state| state.cluster_id.is_some()) || applied.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// Starts the task's ends: requests to found a cluster wait one at a time.
 pub(crate) fn channel() -> (mpsc::Sender<Forced>, mpsc::Receiver<Forced>) {
     mpsc::channel(1)
@@ -199,4 +262,21 @@ pub(crate) async fn refuse_rest(core: &Core, forced: &mut mpsc::Receiver<Forced>
         answer(Some(asked), Err(why));
     }
     std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_asks_the_group_and_few_others_and_not_always_the_same() {
+        let address = |number: usize| format!("n-{number}:7073");
+        let group: BTreeSet<_> = (0..5).map(address).collect();
+        let choose = |count| choose(&group, (0..count).map(address).collect()).into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(choose(20), (0..20).map(address).collect());
+        let some = choose(1_000);
+        assert_eq!(some.len(), 5 + ASKED_MAX);
+        assert!(some.is_superset(&group));
+        assert_ne!(some, choose(1_000), "by chance the same, once in 10^34");
+    }
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::{
     core::Core,
     model::RaftId,
-    plan::voters::{Step, VoterInputs, VoterSettings, next_step},
+    plan::voters::{EndChange, Step, VoterInputs, VoterSettings, end_change, next_step},
     raft::{RaftNode, WriteError},
 };
 
@@ -81,10 +81,6 @@ impl Autopilot {
 
 fn gather(core: &Core) -> Option<Act> {
     let roles = core.group.roles();
-    // A leader before this one has begun a change of voters and not ended it.
-    if let Some(next) = roles.voters_next {
-        return Some(Act::Vote(next));
-    }
     let leader = core.group.identity().raft_id;
     let (health, absent_for) = (core.stays.health(), core.stays.absences());
     core.group.view(|state| {
@@ -92,14 +88,6 @@ fn gather(core: &Core) -> Option<Act> {
             let (name, member) = state.members.iter().find(|(_, member)| member.raft_id == id)?;
             Some(RaftNode { name: name.to_string(), address: member.address.clone() })
         };
-        // A node that came back under another address is told to Raft before all else: it may be what a step waits for.
-        let moved = roles.nodes.iter().find_map(|(id, known)| {
-            let node = node_of(*id)?;
-            (node.address != known.address && !node.address.is_empty()).then_some(Act::Take(*id, node))
-        });
-        if moved.is_some() {
-            return moved;
-        }
         let stable_after = core.settings.plan.stable_after;
         let settings = VoterSettings { voters_max: core.settings.voters_max, stable_after, ..VoterSettings::default() };
         let inputs = VoterInputs {
@@ -113,6 +101,21 @@ fn gather(core: &Core) -> Option<Act> {
             absent_for: &absent_for,
             settings: &settings,
         };
+        // A leader before this one has begun a change of voters and not ended it.
+        if let Some(next) = &roles.voters_next {
+            return Some(match end_change(&inputs, next)? {
+                EndChange::Complete => Act::Vote(next.clone()),
+                EndChange::TransferLeader(id) => Act::Transfer(id),
+            });
+        }
+        // A node that came back under another address is told to Raft before all else: it may be what a step waits for.
+        let moved = roles.nodes.iter().find_map(|(id, known)| {
+            let node = node_of(*id)?;
+            (node.address != known.address && !node.address.is_empty()).then_some(Act::Take(*id, node))
+        });
+        if moved.is_some() {
+            return moved;
+        }
         let with = |id: RaftId| roles.voters.iter().copied().chain([id]).collect::<BTreeSet<_>>();
         let without = |id: RaftId| roles.voters.iter().copied().filter(|voter| *voter != id).collect::<BTreeSet<_>>();
         match next_step(&inputs)? {

@@ -141,10 +141,12 @@ impl Group {
         if let Some(has) = self.me.cluster_id.get() {
             return Err(JoinError::OtherCluster { has: has.clone(), asked: cluster_id });
         }
-        self.set_cluster(cluster_id.clone(), true).await?;
+        self.write_cluster(cluster_id.clone(), true).await?;
         let voters = BTreeMap::from([(self.me.raft_id.0, self.node.clone())]);
         self.raft.initialize(voters).await.map_err(|error| JoinError::Raft(error.to_string()))?;
-        self.set_cluster(cluster_id.clone(), false).await?;
+        // Only now: whoever hears of a cluster joins it for ever, so it must be on this disk for ever too.
+        self.me.cluster_id.get_or_init(|| cluster_id.clone());
+        self.write_cluster(cluster_id.clone(), false).await?;
         tracing::info!(%cluster_id, raft_id = %self.me.raft_id, "founded a cluster");
         Ok(())
     }
@@ -154,13 +156,17 @@ impl Group {
         match self.me.cluster_id.get() {
             Some(has) if *has == cluster_id => Ok(()),
             Some(has) => Err(JoinError::OtherCluster { has: has.clone(), asked: cluster_id }),
-            None => self.set_cluster(cluster_id, false).await,
+            None => {
+                self.write_cluster(cluster_id.clone(), false).await?;
+                self.me.cluster_id.get_or_init(|| cluster_id);
+                Ok(())
+            }
         }
     }
 
-    /// First on the disk, then in what this node says.
-    async fn set_cluster(&self, cluster_id: ClusterId, is_founding: bool) -> Result<(), JoinError> {
-        let (dir, asked) = (self.dir.clone(), cluster_id.clone());
+    /// On the disk only; nobody is told by it.
+    async fn write_cluster(&self, asked: ClusterId, is_founding: bool) -> Result<(), JoinError> {
+        let dir = self.dir.clone();
         let write = move || match dir.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(dir) => match &dir.identity().cluster_id {
                 Some(has) if *has != asked => Err(JoinError::OtherCluster { has: has.clone(), asked }),
@@ -168,9 +174,7 @@ impl Group {
             },
             None => Err(io::Error::other("the data directory was let go").into()),
         };
-        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
-        self.me.cluster_id.get_or_init(|| cluster_id);
-        Ok(())
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
     }
 
     pub(crate) fn view<T>(&self, view: impl FnOnce(&State) -> T) -> T {
@@ -229,10 +233,11 @@ impl std::fmt::Debug for Group {
 }
 
 /// Takes the data directory and opens its log, which is known to be this node's afterwards.
-pub(super) async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), StartError> {
+async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), StartError> {
     let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
     let mut dir = blocking(move || DataDir::open(&path)).await??;
     let log = blocking(move || LogStore::open(&log_path)).await??;
+    finish_recovery(&mut dir, &log)?;
     dir.check_log(log.owner(), log.is_empty())?;
     if log.owner().is_none() {
         log.set_owner(dir.identity().raft_id).await?;
@@ -240,6 +245,14 @@ pub(super) async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), Sta
     let is_empty = log.is_empty();
     let dir = blocking(move || dir.set_log_made(is_empty).map(|()| dir)).await??;
     Ok((dir, log))
+}
+
+/// A recovery that was cut short after the log had passed to the new Raft id, and before the identity had.
+pub(super) fn finish_recovery(dir: &mut DataDir, log: &LogStore) -> io::Result<()> {
+    match log.owner() {
+        Some(owner) if log.former() == Some(dir.identity().raft_id) => dir.set_raft_id(owner),
+        _ => Ok(()),
+    }
 }
 
 fn raft_config(config: &Config) -> openraft::Config {

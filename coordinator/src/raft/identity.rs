@@ -1,7 +1,8 @@
 //! Who this disk is: format version, Raft id, and the cluster's id once there is one; and the lock that keeps a second process
 //! away from it.
 //!
-//! The Raft id is drawn once, on an empty directory. The cluster's id is written once, before anything of that cluster.
+//! The Raft id is drawn on an empty directory, and anew by a recovery. The cluster's id is written once, before anything of that
+//! cluster.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -107,7 +108,7 @@ impl DataDir {
                 if !is_empty(dir).map_err(io)? {
                     return Err(DataDirError::Foreign(dir.to_owned()));
                 }
-                let identity = Identity { cluster_id: None, raft_id: RaftId(rand::random_range(1..=u64::MAX)) };
+                let identity = Identity { cluster_id: None, raft_id: draw() };
                 let kept = Kept { identity, has_log: false, is_founding: false };
                 write_whole(&path, &[render(&kept).as_bytes()]).map_err(io)?;
                 kept
@@ -115,6 +116,11 @@ impl DataDir {
             Err(error) => return Err(io(error)),
         };
         Ok(Self { kept, dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// Whether this is a node's data directory already.
+    pub(crate) fn is_one(dir: &Path) -> bool {
+        dir.join(FILE).exists()
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -145,6 +151,12 @@ impl DataDir {
         self.write(Kept { identity, is_founding, ..self.kept.clone() })
     }
 
+    /// The id that this disk has from now on, whose log lies there already.
+    pub(crate) fn set_raft_id(&mut self, raft_id: RaftId) -> io::Result<()> {
+        let identity = Identity { raft_id, ..self.kept.identity.clone() };
+        self.write(Kept { identity, has_log: true, is_founding: false })
+    }
+
     fn write(&mut self, kept: Kept) -> io::Result<()> {
         if kept != self.kept {
             write_whole(&self.dir.join(FILE), &[render(&kept).as_bytes()])?;
@@ -152,6 +164,11 @@ impl DataDir {
         }
         Ok(())
     }
+}
+
+/// A Raft id that no other disk has.
+pub(crate) fn draw() -> RaftId {
+    RaftId(rand::random_range(1..=u64::MAX))
 }
 
 /// Empty but for the lock, an identity that was never finished, and what file systems put there.

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     codec::{damaged, decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote},
-    log_writer::{self, Write},
+    log_writer::{self, Anew, Write},
     types::{Entry, LogId, TypeConfig, Vote},
 };
 use crate::{model::RaftId, wire::DecodeError};
@@ -35,6 +35,8 @@ pub(super) const COMMITTED: &str = "committed";
 pub(super) const PURGED: &str = "purged";
 /// The Raft id of the node whose log it is, 8 bytes, little-endian.
 pub(super) const OWNER: &str = "owner";
+/// Likewise, whose it was before a recovery; absent where there was none.
+pub(super) const FORMER: &str = "former";
 
 /// The log is short, and what is read was written just before: a small cache does.
 const CACHE_BYTES: usize = 16 << 20;
@@ -69,6 +71,7 @@ pub(super) struct Memory {
     purged: Option<LogId>,
     last: Option<LogId>,
     owner: Option<RaftId>,
+    former: Option<RaftId>,
 }
 
 impl Shared {
@@ -112,6 +115,24 @@ impl LogStore {
         Ok(())
     }
 
+    /// Whose log it was before it became its owner's.
+    pub(super) fn former(&self) -> Option<RaftId> {
+        self.shared.memory().former
+    }
+
+    /// Makes the log of `former` that of `owner`, with a vote and entries of the latter's: all of it or nothing. To be closed then.
+    pub(super) async fn pass_to(
+        &self,
+        owner: RaftId,
+        former: RaftId,
+        vote: &Vote,
+        entries: &[Entry],
+    ) -> io::Result<()> {
+        let entries = entries.iter().map(|entry| (entry.log_id.index, encode_entry(entry).into())).collect();
+        let anew = Anew { owner: owner.0, former: former.0, vote: encode_vote(vote), entries };
+        self.write(|done| Write::Anew(anew, done)).await
+    }
+
     /// Queues a write and waits until it is on disk.
     async fn write(&self, write: impl FnOnce(log_writer::Done) -> Write) -> io::Result<()> {
         let (done, answer) = oneshot::channel();
@@ -129,10 +150,12 @@ impl LogStore {
             let unflushed: BTreeMap<_, _> = memory.unflushed.range(from..to).map(|(at, e)| (*at, e.clone())).collect();
             (db.begin_read().map_err(storage)?, unflushed)
         };
-        for row in txn.open_table(ENTRIES).map_err(storage)?.range(from..to).map_err(storage)? {
+        let table = txn.open_table(ENTRIES).map_err(storage)?;
+        let rows = table.range(from..to).map_err(storage)?.map(|row| -> io::Result<(u64, Arc<[u8]>)> {
             let (index, entry) = row.map_err(storage)?;
-            found.entry(index.value()).or_insert_with(|| entry.value().into());
-        }
+            Ok((index.value(), entry.value().into()))
+        });
+        add_rows(&mut found, rows, bytes_max)?;
         let mut bytes = 0_usize;
         let mut entries = Vec::with_capacity(found.len());
         for entry in found.into_values() {
@@ -258,6 +281,24 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
+/// Adds rows, which come in order, to what came from memory, which is newer. Ends as soon as what is there up to a row is more than
+/// `bytes_max`: a follower far behind is sent a piece of the log at a time, and the rest need not be loaded for each.
+fn add_rows(
+    found: &mut BTreeMap<u64, Arc<[u8]>>,
+    rows: impl Iterator<Item = io::Result<(u64, Arc<[u8]>)>>,
+    bytes_max: usize,
+) -> io::Result<()> {
+    let mut bytes = 0_usize;
+    for row in rows {
+        let (index, entry) = row?;
+        bytes = bytes.saturating_add(found.entry(index).or_insert(entry).len());
+        if bytes > bytes_max {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Reads what memory starts with, and makes sure that the tables exist.
 fn load(db: &Database) -> io::Result<Memory> {
     let txn = db.begin_write().map_err(storage)?;
@@ -277,6 +318,7 @@ fn load(db: &Database) -> io::Result<Memory> {
             purged,
             last,
             owner: get(OWNER)?.map(|bytes| decode_owner(&bytes)).transpose()?,
+            former: get(FORMER)?.map(|bytes| decode_owner(&bytes)).transpose()?,
         }
     };
     txn.commit().map_err(storage)?;
@@ -295,4 +337,33 @@ pub(super) fn storage(error: impl Into<redb::Error>) -> io::Error {
 
 pub(super) fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the log is closed")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_rows_are_loaded_than_fit() {
+        let mut loaded = 0;
+        let rows = (0..300).map(|index| {
+            loaded += 1;
+            Ok((index, vec![0_u8; 100].into()))
+        });
+        let mut found = BTreeMap::new();
+        add_rows(&mut found, rows, 1_000).unwrap();
+        assert_eq!(loaded, 11);
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), (0..11).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_memory_has_counts_in_the_place_of_a_row() {
+        let row = |bytes: usize| -> Arc<[u8]> { vec![0_u8; bytes].into() };
+        // Index 1 was written anew and has become small: the rows must reach up to 3, which is in memory only.
+        let mut found = BTreeMap::from([(1, row(1)), (3, row(1))]);
+        let rows = [(0, row(400)), (1, row(900)), (2, row(400))].map(Ok);
+        add_rows(&mut found, rows.into_iter(), 1_000).unwrap();
+        assert_eq!(found.values().map(|entry| entry.len()).collect::<Vec<_>>(), [400, 1, 400, 1]);
+    }
 }

@@ -15,7 +15,7 @@ use redb::{Database, Durability};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    log_store::{COMMITTED, ENTRIES, META, OWNER, PURGED, Shared, VOTE, closed, storage},
+    log_store::{COMMITTED, ENTRIES, FORMER, META, OWNER, PURGED, Shared, VOTE, closed, storage},
     types::TypeConfig,
 };
 
@@ -33,12 +33,23 @@ pub(super) enum Write {
     Committed(Option<Vec<u8>>),
     /// Whose log it is.
     Owner(u64, Done),
+    /// All that makes the log another's.
+    Anew(Anew, Done),
     /// Removes all entries from this index on.
     Truncate(u64, Done),
     /// Removes all entries up to and with this index.
     Purge(u64, Vec<u8>, Done),
     /// Writes what came before and lets go of the file.
     Close(Done),
+}
+
+/// A log that passes to another Raft id.
+#[derive(Debug)]
+pub(super) struct Anew {
+    pub(super) owner: u64,
+    pub(super) former: u64,
+    pub(super) vote: Vec<u8>,
+    pub(super) entries: Vec<(u64, Arc<[u8]>)>,
 }
 
 /// Starts the thread. It ends with `Close`, or when nobody can write any more.
@@ -99,7 +110,7 @@ fn commit(shared: &Shared, batch: &[Write]) -> io::Result<()> {
             match write {
                 Write::Vote(vote, _) => drop(meta.insert(VOTE, vote.as_slice()).map_err(storage)?),
                 Write::Owner(owner, _) => drop(meta.insert(OWNER, &owner.to_le_bytes()[..]).map_err(storage)?),
-                Write::Append(appended, _) => {
+                Write::Append(appended, _) | Write::Anew(Anew { entries: appended, .. }, _) => {
                     for (index, entry) in appended {
                         entries.insert(index, &**entry).map_err(storage)?;
                     }
@@ -112,6 +123,11 @@ fn commit(shared: &Shared, batch: &[Write]) -> io::Result<()> {
                     meta.insert(PURGED, id.as_slice()).map_err(storage)?;
                 }
                 Write::Close(_) => {}
+            }
+            if let Write::Anew(Anew { owner, former, vote, .. }, _) = write {
+                meta.insert(VOTE, vote.as_slice()).map_err(storage)?;
+                meta.insert(OWNER, &owner.to_le_bytes()[..]).map_err(storage)?;
+                meta.insert(FORMER, &former.to_le_bytes()[..]).map_err(storage)?;
             }
         }
     }
@@ -138,6 +154,7 @@ impl Write {
             // Whoever asked may have gone; then nobody needs to know.
             Self::Vote(_, done)
             | Self::Owner(_, done)
+            | Self::Anew(_, done)
             | Self::Truncate(_, done)
             | Self::Purge(_, _, done)
             | Self::Close(done) => drop(done.send(result)),

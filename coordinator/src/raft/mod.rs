@@ -1,5 +1,6 @@
 //! Raft: the only module that names openraft. A node's log, snapshots and votes, and the way to other nodes' Raft.
 
+mod alone;
 mod codec;
 mod crc;
 mod files;

@@ -10,6 +10,7 @@ use openraft::{Instant as _, Raft, RaftMetrics, ServerState, async_runtime::watc
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
+    alone::alone,
     group::Group,
     network::Addresses,
     state_machine::StateMachine,
@@ -102,8 +103,9 @@ impl Group {
         })
     }
 
+    /// Reads what Raft last said of itself. Raft waits meanwhile: what reads must read nothing else of the group inside.
     pub(super) fn metrics<T>(&self, read: impl FnOnce(&RaftMetrics<TypeConfig>) -> T) -> T {
-        read(&self.raft.metrics().borrow_watched())
+        alone(|| read(&self.raft.metrics().borrow_watched()))
     }
 }
 

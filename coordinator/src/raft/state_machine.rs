@@ -15,6 +15,7 @@ use openraft::{
 use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
+    alone::alone,
     codec::{decode_snapshot, encode_snapshot},
     snapshots::Snapshots,
     types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
@@ -42,11 +43,11 @@ pub(super) struct Applied {
 }
 
 impl Replica {
-    /// Reads, while nothing is applied.
+    /// Reads, while nothing is applied: what reads must read nothing else of the group inside.
     ///
     /// A panic in `apply` stops the Raft core and with it the node, so what a poisoned lock guards is read at most on the way out.
     pub(super) fn read<T>(&self, read: impl FnOnce(&Applied) -> T) -> T {
-        read(&self.applied.read().unwrap_or_else(PoisonError::into_inner))
+        alone(|| read(&self.applied.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Follows the index of the last applied entry.

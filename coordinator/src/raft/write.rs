@@ -84,15 +84,16 @@ impl Group {
 
     /// Lets another voter lead, and answers once somebody else does. From the start on this node's lease is void.
     pub(crate) async fn transfer_leader(&self, to: RaftId) -> Result<(), WriteError> {
-        let term = self.metrics(|metrics| {
-            if metrics.state != ServerState::Leader {
-                return Err(self.not_leader());
-            }
-            if to == self.me.raft_id || !metrics.membership_config.voter_ids().any(|id| id == to.0) {
-                return Err(WriteError::Refused(format!("{to} is no other voter")));
-            }
-            Ok(metrics.current_term)
-        })?;
+        let (is_leader, term, is_voter) = self.metrics(|metrics| {
+            let is_voter = metrics.membership_config.voter_ids().any(|id| id == to.0);
+            (metrics.state == ServerState::Leader, metrics.current_term, is_voter)
+        });
+        if !is_leader {
+            return Err(self.not_leader());
+        }
+        if to == self.me.raft_id || !is_voter {
+            return Err(WriteError::Refused(format!("{to} is no other voter")));
+        }
         self.given_up.store(term, Ordering::SeqCst);
         self.raft.trigger().transfer_leader(to.0).await.map_err(|fatal| WriteError::Stopped(fatal.to_string()))?;
         let mut leadership = self.leader_changes();

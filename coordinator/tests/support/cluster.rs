@@ -8,7 +8,7 @@ use std::{
 };
 
 use sluice_coordinator::{
-    Config, Coordinator, StartError, Timings,
+    Config, Coordinator, Recovery, StartError, Timings,
     machine::{ApplyPipeline, Outcome, RecordCheckpoints},
     model::{
         Checkpoint, ClusterId, Ledger, NodeName, Owner, PipelineSpec, ShardId, SourceIdentity, TaskState, TaskStatus,
@@ -103,6 +103,20 @@ impl Node {
         })
         .await;
         self.kill();
+    }
+
+    /// As `sluice cluster recover --force`.
+    pub(crate) async fn recover(&self) -> Recovery {
+        assert!(self.running.is_none());
+        let started = Instant::now();
+        loop {
+            match sluice_coordinator::recover(self.dir.path(), true).await {
+                Ok(recovery) => return recovery,
+                // What a killed node held is let go in a moment.
+                Err(error) => assert!(started.elapsed() < Duration::from_secs(10), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A new disk.

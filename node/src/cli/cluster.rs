@@ -29,7 +29,7 @@ Examples:
     },
     /// Found a cluster on the node that is asked, now
     #[command(after_help = "\
-A node that may found (bootstrap: true) does so by itself once bootstrap_expect nodes have said that they are in no cluster. \
+A node that may found (bootstrap: true) does so by itself once bootstrap_expect nodes, and every seed, have said that they are in no cluster. \
 Without --force this only tells what it still waits for.
 
 Examples:
@@ -50,8 +50,9 @@ Examples:
     #[command(after_help = "\
 Works on the disk of a node that is stopped, without asking anybody; without --force it only says what it would do. What the lost \
 voters had agreed on and this disk has not heard is gone: pipelines may be as they were before, and shards run under epochs that were \
-given out already; readings are repeated, and none is lost, since the MQTT broker has what was not acknowledged. Every other node of \
-the old cluster must be stopped for ever: wipe their disks before they start again. Voters that are merely down need none of this: \
+given out already; readings are repeated, and none is lost, since the MQTT broker has what was not acknowledged. The other voters and \
+learners are removed and must be stopped for ever, since together they would go on as the old cluster: wipe their disks before they \
+start again. Voters that are merely down need none of this: \
 start them. Take the disk that has most.
 
 Examples:
@@ -64,7 +65,7 @@ Examples:
         /// Do it
         #[arg(long, requires = "yes")]
         force: bool,
-        /// Needed with --force: what this disk has not heard is gone, and no other disk of the cluster may ever be started again
+        /// Needed with --force: what this disk has not heard is gone, and no other disk that voted or learned may ever be started again
         #[arg(long)]
         yes: bool,
         /// How the answer is printed

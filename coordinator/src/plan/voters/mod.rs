@@ -8,6 +8,8 @@
 //!   somebody is there to take it. Only with nobody to take it, the number of voters goes down.
 //! - A voter that is merely down keeps its vote, so a restart costs nothing. One that was removed, or lost its disk, gives it to the
 //!   first that is ready; one that is absent for long does too, and stands in line again when it is back.
+//! - A change that a leader before this one has begun is ended first. A leader that has no part in what comes of it lets one lead
+//!   that has.
 //! - No change leaves a group without a living majority. A leader who is to go hands leadership over first.
 
 mod table;
@@ -89,10 +91,27 @@ pub enum Step {
     TransferLeader(RaftId),
 }
 
+/// See [`end_change`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndChange {
+    /// Set the next voters again.
+    Complete,
+    /// Let this one of the next voters lead, and complete it: the present leader would take its own vote away.
+    TransferLeader(RaftId),
+}
+
 /// What to do next; None: all is as it should be, or nothing can be done now.
 pub fn next_step(inputs: &VoterInputs<'_>) -> Option<Step> {
     let table = table::Table::new(inputs);
     let steps = [table::Table::replace, table::Table::demote, table::Table::promote, table::Table::displace];
     let votes = steps.iter().find_map(|step| step(&table));
     votes.or_else(|| table.add_learner()).or_else(|| table.forget())
+}
+
+/// How to end a change of voters that is half done, to `next`; None: nothing can be done now.
+pub fn end_change(inputs: &VoterInputs<'_>, next: &BTreeSet<RaftId>) -> Option<EndChange> {
+    if next.contains(&inputs.leader) {
+        return Some(EndChange::Complete);
+    }
+    table::Table::new(inputs).heir(next, inputs.leader).map(EndChange::TransferLeader)
 }

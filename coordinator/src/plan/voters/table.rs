@@ -129,11 +129,16 @@ impl<'a> Table<'a> {
 
     /// The best of the others is to lead. Who lags will catch up; but where there is no other voter, one who is ready becomes one.
     fn hand_over(&self, leader: RaftId) -> Option<Step> {
-        let others = self.inputs.voters.iter().filter(|id| **id != leader);
+        let heir = self.heir(self.inputs.voters, leader).map(Step::TransferLeader);
+        heir.or_else(|| self.ready().next().filter(|_| self.inputs.voters.len() == 1).map(Step::Promote))
+    }
+
+    /// The best of these voters to lead in the place of `leader`, if one of them can.
+    pub(super) fn heir(&self, voters: &BTreeSet<RaftId>, leader: RaftId) -> Option<RaftId> {
+        let others = voters.iter().filter(|id| **id != leader);
         let able = others.filter_map(|id| Some((id, self.peers.get(id)?)));
         let able = able.filter(|(_, peer)| peer.is_alive && peer.is_caught_up);
-        let heir = able.min_by_key(|(_, peer)| (!peer.is_here, peer.order)).map(|(id, _)| Step::TransferLeader(*id));
-        heir.or_else(|| self.ready().next().filter(|_| self.inputs.voters.len() == 1).map(Step::Promote))
+        able.min_by_key(|(_, peer)| (!peer.is_here, peer.order)).map(|(id, _)| *id)
     }
 
     /// The voters in the order in which they should go: removed or with a lost disk, the dead ones first; then those absent for

@@ -7,7 +7,7 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{Health, Step, VoterInputs, VoterSettings, next_step};
+use super::{EndChange, Health, Step, VoterInputs, VoterSettings, end_change, next_step};
 use crate::model::{Generation, Member, MemberState, NodeName, RaftId, State};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -75,9 +75,13 @@ impl World {
     }
 
     fn next(&self) -> Option<Step> {
+        self.look(next_step)
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&VoterInputs<'_>) -> T) -> T {
         let peers = self.voters.union(&self.learners);
         let matched = peers.map(|id| (*id, if self.lagging.contains(id) { 10 } else { 950 })).collect();
-        next_step(&VoterInputs {
+        look(&VoterInputs {
             state: &self.state,
             voters: &self.voters,
             learners: &self.learners,
@@ -215,6 +219,24 @@ fn who_is_down_keeps_its_vote_unless_it_is_long_and_another_can_take_it() {
     let mut world = World::of(3, 3);
     world.down(2, 100 * HOUR);
     assert_eq!(world.rest(), [""; 0]);
+}
+
+#[test]
+fn a_change_half_done_is_ended_by_a_leader_that_has_part_in_it() {
+    let mut world = World::of(4, 3);
+    // The vote of 2 was on its way to 3 when the leader died: 2 leads, which would take its own vote away.
+    let next: BTreeSet<_> = [0, 1, 3].map(RaftId).into();
+    (world.voters, world.leader) = ([0, 1, 2, 3].map(RaftId).into(), RaftId(2));
+    world.learners.clear();
+    world.down(0, Duration::from_secs(1));
+    let end = |world: &World| world.look(|inputs| end_change(inputs, &next));
+    assert_eq!(end(&world), Some(EndChange::TransferLeader(RaftId(1))));
+    world.lagging.insert(RaftId(1));
+    assert_eq!(end(&world), Some(EndChange::TransferLeader(RaftId(3))));
+    world.lagging.insert(RaftId(3));
+    assert_eq!(end(&world), None, "nobody can yet");
+    world.leader = RaftId(1);
+    assert_eq!(end(&world), Some(EndChange::Complete));
 }
 
 #[test]

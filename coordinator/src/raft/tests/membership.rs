@@ -1,13 +1,15 @@
 //! Learners, voters, and who leads.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, pin::pin};
 
+use futures::poll;
+use openraft::ChangeMembers;
 use tokio::time::Instant;
 
 use super::cluster::{
     FAST, Node, STEADY, cluster, cluster_id, eventually, join, leader, on_leader, write, write_large,
 };
-use crate::raft::WriteError;
+use crate::raft::{RaftNode, WriteError};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_catches_up_visibly_and_becomes_a_voter() {
@@ -73,6 +75,41 @@ async fn a_lost_disk_is_replaced_in_one_change() {
         roles.voters == voters && !roles.nodes.contains_key(&old) && fresh.pipelines() == ["after"]
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_half_done_is_completed_by_another_leader() {
+    let mut nodes = cluster(3, STEADY).await;
+    let fresh = Node::start("n4", STEADY).await;
+    fresh.group.adopt(cluster_id()).await.unwrap();
+    join(&nodes, &fresh).await;
+    nodes.push(fresh);
+    write(&nodes, "first").await;
+    let first = leader(&nodes).await;
+    let next: BTreeSet<_> = nodes.iter().map(Node::id).filter(|id| *id != first.id()).collect();
+    // The first half of a change, as a leader that dies after it leaves it: one that does not have the present leader in it.
+    let members: ChangeMembers<u64, RaftNode> = ChangeMembers::ReplaceAllVoters(next.iter().map(|id| id.0).collect());
+    {
+        // It is sent with the first look; who never looks again never sends the second half.
+        let mut changed = pin!(first.group.raft.change_membership(members, true));
+        assert!(poll!(&mut changed).is_pending());
+        eventually("it is begun", || first.group.roles().voters_next.is_some()).await;
+    }
+    write(&nodes, "second").await;
+    assert_eq!(first.group.roles().voters_next, Some(next.clone()));
+    let refused = first.group.set_voters(next.clone()).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Refused(_)), "{refused}");
+
+    let heir = nodes.iter().find(|node| next.contains(&node.id())).unwrap();
+    eventually("the heir has all", || {
+        let roles = first.group.roles();
+        roles.matched.get(&heir.id()) == Some(&roles.last_log)
+    })
+    .await;
+    first.group.transfer_leader(heir.id()).await.unwrap();
+    on_leader(&nodes, async |leader| leader.group.set_voters(next.clone()).await).await;
+    let roles = leader(&nodes).await.group.roles();
+    assert_eq!((roles.voters, roles.voters_next), (next, None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ mod cluster;
 mod conformance;
 mod fail_stop;
 mod failover;
+mod founding;
 mod membership;
 mod recovery;
 mod reopen;
