@@ -182,7 +182,8 @@ impl Coordinator {
     }
 
     /// Before this node stops: has its shards handed over, and returns when it has none, when nobody else can take them, or
-    /// when `patience` is over. The node goes on releasing shards as its part changes.
+    /// when `patience` is over. The node goes on releasing shards as its part changes. One that is no part of the cluster any more, or
+    /// has been superseded, has nothing to say there.
     pub async fn leave(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         // Over: what is left is fenced by its epoch, and taken over when this node's lease ends.
@@ -197,6 +198,7 @@ impl Coordinator {
         let mut part = self.part();
         let mut is_told = false;
         loop {
+            let Some(me) = self.me() else { return };
             if part.borrow_and_update().shards.is_empty() && is_told {
                 return;
             }
@@ -204,8 +206,13 @@ impl Coordinator {
                 return;
             }
             if !is_told {
-                let stopping = SetMemberState { name: self.node().clone(), state: MemberState::Stopping };
+                let (name, generation) = (me.node, Some(me.generation));
+                let stopping = SetMemberState { name, state: MemberState::Stopping, generation };
                 match self.propose(stopping).await {
+                    Ok(Outcome::Refused(refusal)) => {
+                        tracing::info!(%refusal, "what runs here is no business of the cluster's any more");
+                        return;
+                    }
                     Ok(_) => is_told = true,
                     Err(error) => tracing::warn!(%error, "the cluster could not be told that this node stops"),
                 }

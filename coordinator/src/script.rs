@@ -245,9 +245,9 @@ fn command(words: &Words<'_>) -> Kind {
             let (address, admin_address) = (String::new(), String::new());
             RegisterMember { name: name.parse().unwrap(), raft_id, address, admin_address }.into()
         }
-        "fill" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Active }.into(),
-        "drain" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Draining }.into(),
-        "stop" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Stopping }.into(),
+        "fill" => becomes(name, MemberState::Active),
+        "drain" => becomes(name, MemberState::Draining),
+        "stop" => becomes(name, MemberState::Stopping),
         "remove" => RemoveMember { name: name.parse().unwrap(), force: words.has("force") }.into(),
         "move" => {
             let one = |word: &&str| {
@@ -274,6 +274,13 @@ fn command(words: &Words<'_>) -> Kind {
         }
         other => panic!("unknown command {other}"),
     }
+}
+
+/// Of `node`, or of `node@generation` alone.
+fn becomes(words: &str, state: MemberState) -> Kind {
+    let (name, generation) = words.split_once('@').map_or((words, None), |(name, at)| (name, Some(at)));
+    let generation = generation.map(|at| Generation(at.parse().unwrap()));
+    SetMemberState { name: name.parse().unwrap(), state, generation }.into()
 }
 
 fn spec(name: &str, words: &Words<'_>) -> PipelineSpec {

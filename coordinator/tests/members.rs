@@ -112,7 +112,7 @@ async fn drained_filled_removed() {
     eventually("every node has two", || is_even(&nodes, 6)).await;
     let out = follower(&nodes);
     let name = nodes[out].name.clone();
-    let set = |state| SetMemberState { name: name.clone(), state };
+    let set = |state| SetMemberState { name: name.clone(), state, generation: None };
     let (drain, fill) = (set(MemberState::Draining), set(MemberState::Active));
     nodes[out].on(|c| async move { c.propose(drain).await }).await.unwrap();
     eventually("it is empty", || is_settled(&nodes, 6) && nodes[out].part() == 0).await;
@@ -178,7 +178,7 @@ async fn without_a_quorum_leases_lapse_and_with_it_all_goes_on() {
     let lease = nodes[2].coordinator().lease();
     eventually("the lease lapses", || !lease.is_valid()).await;
     let name = nodes[2].name.clone();
-    let drain = SetMemberState { name, state: MemberState::Draining };
+    let drain = SetMemberState { name, state: MemberState::Draining, generation: None };
     let error = nodes[2].on(|c| async move { c.propose(drain).await }).await.unwrap_err();
     assert!(matches!(error, ProposeError::Unavailable(_) | ProposeError::Unknown(_)), "{error}");
     // What it had it still has: nobody could give it away.
@@ -220,4 +220,29 @@ async fn the_group_grows_to_five_and_shrinks_to_three_without_its_leader() {
     }
     eventually("three vote", || leader(&nodes).is_some_and(|leader| leader.voters().len() == 3)).await;
     eventually("three have all shards", || is_even(&nodes, 10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_superseded_process_says_nothing_of_its_successor() {
+    let mut nodes = cluster(3, 5).await;
+    nodes[0].apply(6).await;
+    eventually("every node has two", || is_even(&nodes, 6)).await;
+    let old = follower(&nodes);
+    let mut successor = Node::new(nodes[old].name.as_str(), nodes[old].plan.clone());
+    successor.plan.may_found = false;
+    successor.start().await;
+    assert_eq!(successor.attached().await.generation.0, 2);
+    let failed = nodes[old].on(|c| async move { c.failed().await }).await;
+    assert!(failed.contains("another process has started"), "{failed}");
+    let began = Instant::now();
+    nodes[old].on(|c| async move { c.leave(Duration::from_secs(10)).await }).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "there is nothing to wait for: {:?}", began.elapsed());
+    // Nor would the cluster have believed it.
+    let name = nodes[old].name.clone();
+    let generation = Some(sluice_coordinator::model::Generation(1));
+    let stopping = SetMemberState { name: name.clone(), state: MemberState::Stopping, generation };
+    let said = leader(&nodes).unwrap().on(|c| async move { c.propose(stopping).await }).await.unwrap();
+    assert!(matches!(said, Outcome::Refused(_)), "{said:?}");
+    let member = leader(&nodes).unwrap().coordinator().view(|state| state.members[&name].clone());
+    assert_eq!((member.state, member.generation.0), (MemberState::Active, 2));
 }

@@ -98,7 +98,8 @@ fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
         8 | 9 => AssignShards { assignments: assignments(state, who, a) }.into(),
         10 => {
             let states = [MemberState::Active, MemberState::Draining, MemberState::Stopping, MemberState::Gone];
-            SetMemberState { name: node(who), state: states[usize::from(a % 4)] }.into()
+            let generation = Some(Generation(u64::from(b % 4))).filter(|generation| generation.0 > 0);
+            SetMemberState { name: node(who), state: states[usize::from(a % 4)], generation }.into()
         }
         11 => RemoveMember { name: node(who), force: a.is_multiple_of(2) }.into(),
         12..15 => StartMoves { moves: some_shards(state, a).map(|shard| (shard, node(who))).collect() }.into(),
