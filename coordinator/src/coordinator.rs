@@ -167,7 +167,12 @@ impl Coordinator {
 
     /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
-        Status::of(&self.inner.core)
+        let mut status = Status::of(&self.inner.core);
+        if !self.inner.core.has_replica() {
+            // Of a node that was in the group once: how things were then.
+            status.members.clear();
+        }
+        status
     }
 
     /// Founds a cluster on this node, although not all that it waits for have said that they are in none.

@@ -84,8 +84,12 @@ impl Core {
         self.attachment.leader().map(|leader| leader.name).or_else(|| self.group.roles().leader_name)
     }
 
-    /// Whether this node has a copy of the state of its own.
+    /// Whether this node has a copy of the state of its own. What its Raft knows of itself is not enough: a node that is forgotten while
+    /// it is away, or drained, is told no more, and goes on believing that it is in the group.
     pub(crate) fn has_replica(&self) -> bool {
+        if *self.attachment.replica().borrow() == Some(false) {
+            return false;
+        }
         let (roles, me) = (self.group.roles(), self.group.identity().raft_id);
         (roles.voters.contains(&me) || roles.learners.contains(&me))
             && self.group.view(|state| state.cluster_id.is_some())

@@ -246,3 +246,22 @@ async fn a_superseded_process_says_nothing_of_its_successor() {
     let member = leader(&nodes).unwrap().coordinator().view(|state| state.members[&name].clone());
     assert_eq!((member.state, member.generation.0), (MemberState::Active, 2));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_in_the_group_does_not_show_how_things_were_then() {
+    let nodes = cluster(4, 5).await;
+    nodes[0].apply(4).await;
+    let status = |node: &Node| node.coordinator().status();
+    let learner = || nodes.iter().find(|node| !status(node).members.iter().any(|m| m.name == node.name && m.is_voter));
+    eventually("the fourth has a copy", || learner().is_some_and(|node| status(node).members.len() == 4)).await;
+    let learner = learner().unwrap();
+    let drain = SetMemberState { name: learner.name.clone(), state: MemberState::Draining, generation: None };
+    nodes[0].on(|c| async move { c.propose(drain).await }).await.unwrap();
+    eventually("nobody keeps a copy on it any more", || status(learner).members.is_empty()).await;
+    nodes[0].apply(7).await;
+    let shards = learner.on(|c| async move { c.read(|state, _| state.shards.len()).await }).await.unwrap();
+    assert_eq!(shards, 7);
+    let began = Instant::now();
+    learner.apply(8).await;
+    assert!(began.elapsed() < Duration::from_millis(900), "it waited for its own copy: {:?}", began.elapsed());
+}

@@ -279,7 +279,8 @@ impl Client {
     fn take(&mut self, stay: &mut Stay, down: Down, address: Option<&str>) -> Option<End> {
         let attachment = &self.core.attachment;
         match down {
-            Down::Welcome { generation, leader } => {
+            Down::Welcome { generation, leader, is_replica } => {
+                attachment.is_replica(is_replica);
                 (stay.is_welcome, stay.patience) = (true, Instant::now() + self.core.settings.lease / 2);
                 self.generation = Some(generation);
                 self.last = address.map(str::to_owned);
@@ -298,7 +299,8 @@ impl Client {
                     attachment.part.send_replace(Arc::clone(&self.part));
                 }
             }
-            Down::Answer { number, lease, checkpoint_interval } => {
+            Down::Answer { number, lease, checkpoint_interval, is_replica } => {
+                attachment.is_replica(is_replica);
                 if let Some(sent_at) = stay.answered(number) {
                     stay.patience = Instant::now() + self.core.settings.lease / 2;
                     attachment.held.answered(sent_at, lease);

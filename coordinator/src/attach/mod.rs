@@ -39,6 +39,7 @@ pub(crate) struct Attachment {
     held: lease::Held,
     leader: watch::Sender<Option<Leader>>,
     checkpoint_interval: watch::Sender<Duration>,
+    replica: watch::Sender<Option<bool>>,
 }
 
 impl Attachment {
@@ -49,6 +50,7 @@ impl Attachment {
             held: lease::Held::new(),
             leader: watch::Sender::new(None),
             checkpoint_interval: watch::Sender::new(Duration::ZERO),
+            replica: watch::Sender::new(None),
         }
     }
 
@@ -72,5 +74,14 @@ impl Attachment {
 
     pub(crate) fn checkpoint_interval(&self) -> Duration {
         *self.checkpoint_interval.borrow()
+    }
+
+    /// Whether this node is in the Raft group, as the last leader said that it was attached to; None: none has said yet.
+    pub(crate) fn replica(&self) -> watch::Receiver<Option<bool>> {
+        self.replica.subscribe()
+    }
+
+    fn is_replica(&self, is_replica: bool) {
+        self.replica.send_if_modified(|known| known.replace(is_replica) != Some(is_replica));
     }
 }

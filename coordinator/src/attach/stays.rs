@@ -20,7 +20,7 @@ use crate::{
     clock::now,
     leader::{health::Heard, pace::checkpoint_interval},
     machine::{Command, Outcome, RefusalKind, RegisterMember},
-    model::{Generation, MemberState, NodeName, Owner, State},
+    model::{Generation, MemberState, NodeName, Owner, RaftId, State},
     plan::Health,
     raft::{Group, WriteError},
 };
@@ -31,12 +31,12 @@ const WAITING_MAX: usize = 64;
 /// What the leader tells a node.
 #[derive(Debug)]
 pub(crate) enum Down {
-    /// Its generation, and the leader's name.
-    Welcome { generation: Generation, leader: NodeName },
+    /// Its generation, the leader's name, and whether the node is in the Raft group.
+    Welcome { generation: Generation, leader: NodeName, is_replica: bool },
     /// What has changed of its part; true: with that it is complete.
     Part(Box<Change>, bool),
     /// Its keep-alive of this number is answered.
-    Answer { number: u64, lease: Duration, checkpoint_interval: Duration },
+    Answer { number: u64, lease: Duration, checkpoint_interval: Duration, is_replica: bool },
     /// It cannot be part of this cluster.
     Refused(Rejection),
     /// Another node leads, perhaps there.
@@ -75,6 +75,7 @@ struct Leading {
 struct Stay {
     number: u64,
     owner: Owner,
+    raft_id: RaftId,
     out: mpsc::Sender<Down>,
     /// None before the first part.
     told: Option<State>,
@@ -143,9 +144,11 @@ impl Stays {
         let leading = leading.as_mut().ok_or_else(not_leader)?;
         leading.lives.insert(hello.name.clone(), (hello.life, generation));
         let owner = Owner { node: hello.name.clone(), generation };
+        let raft_id = hello.raft_id;
+        let is_replica = self.group.roles().nodes.contains_key(&raft_id);
         let (out, inbox) = mpsc::channel(WAITING_MAX);
         // The channel is new and has room.
-        let _ = out.try_send(Down::Welcome { generation, leader: self.me.clone() });
+        let _ = out.try_send(Down::Welcome { generation, leader: self.me.clone(), is_replica });
         leading.stays_so_far += 1;
         let number = leading.stays_so_far;
         let is_new = hello.generation.is_none();
@@ -155,7 +158,7 @@ impl Stays {
             leading.heard.kept_alive(&hello.name, Instant::now());
         }
         leading.told_index = None;
-        leading.stays.insert(hello.name.clone(), Stay { number, owner, out, told: None, asked: None });
+        leading.stays.insert(hello.name.clone(), Stay { number, owner, raft_id, out, told: None, asked: None });
         drop(turn);
         self.asked.notify_one();
         Ok(Guest { stays: Arc::clone(self), node: hello.name, number, inbox })
@@ -204,6 +207,7 @@ impl Stays {
             leading.stays.iter_mut().filter_map(|(node, stay)| Some((node.clone(), stay.asked.take()?))).collect();
         let mut lost = self.group.view_at(|state, index| leading.tell_parts(state, index));
         let lease_left = self.group.lease_left();
+        let group = self.group.roles().nodes;
         let checkpoint_interval = checkpoint_interval(leading.stays.len(), leading.shards);
         for (node, number) in asked {
             let Some(stay) = leading.stays.get_mut(&node) else { continue };
@@ -212,7 +216,8 @@ impl Stays {
                 continue;
             };
             let lease = if node == self.me { self.lease.min(left) } else { self.lease };
-            if stay.out.try_send(Down::Answer { number, lease, checkpoint_interval }).is_err() {
+            let is_replica = group.contains_key(&stay.raft_id);
+            if stay.out.try_send(Down::Answer { number, lease, checkpoint_interval, is_replica }).is_err() {
                 lost.push(node);
             }
         }
@@ -318,6 +323,6 @@ impl Drop for Guest {
     }
 }
 
-fn name_of(state: &State, id: crate::model::RaftId) -> Option<NodeName> {
+fn name_of(state: &State, id: RaftId) -> Option<NodeName> {
     state.members.iter().find(|(_, member)| member.raft_id == id).map(|(name, _)| name.clone())
 }

@@ -73,8 +73,11 @@ impl Watch {
                 Err(error) if self.sent.is_none() || !error.is_retryable() => return Err(error.into()),
                 Err(_) => {}
             }
-            let has_replica = self.coordinator.core().has_replica();
+            let core = self.coordinator.core();
+            let (mut replica, has_replica) = (core.attachment.replica(), core.has_replica());
             tokio::select! {
+                // Put into the group, or forgotten: what to wait for is another thing now.
+                _ = replica.changed() => {}
                 applied = self.applied.changed() => applied.map_err(|_| status::stopping())?,
                 _ = self.stopping.changed() => return Err(status::stopping()),
                 () = sleep(ASK_EVERY), if !has_replica => {}

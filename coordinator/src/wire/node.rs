@@ -60,12 +60,15 @@ pub(crate) fn down_to_pb(down: &Down) -> Vec<pb::AttachResponse> {
             let response = |part| pb::AttachResponse { message: Some(Message::Part(part)) };
             return part_to_pb(change).into_iter().map(response).collect();
         }
-        Down::Welcome { generation, leader } => {
-            Message::Welcome(pb::Welcome { generation: generation.0, leader: leader.to_string() })
-        }
-        Down::Answer { number, lease, checkpoint_interval } => {
+        Down::Welcome { generation, leader, is_replica } => Message::Welcome(pb::Welcome {
+            generation: generation.0,
+            leader: leader.to_string(),
+            is_replica: *is_replica,
+        }),
+        Down::Answer { number, lease, checkpoint_interval, is_replica } => {
             let (lease_ms, checkpoint_interval_ms) = (millis(*lease), millis(*checkpoint_interval));
-            Message::Answer(pb::Answer { number: *number, lease_ms, checkpoint_interval_ms })
+            let (number, is_replica) = (*number, *is_replica);
+            Message::Answer(pb::Answer { number, lease_ms, checkpoint_interval_ms, is_replica })
         }
         Down::Refused(why) => Message::Refusal(refusal_to_pb(why)),
         Down::NotLeader(leader) => {
@@ -79,7 +82,11 @@ pub(crate) fn down_to_pb(down: &Down) -> Vec<pb::AttachResponse> {
 pub(crate) fn down_from_pb(response: pb::AttachResponse, disk: &ClusterId) -> Result<Down, DecodeError> {
     use pb::attach_response::Message;
     Ok(match required(response.message, "what the leader tells")? {
-        Message::Welcome(w) => Down::Welcome { generation: Generation(w.generation), leader: node_name(&w.leader)? },
+        Message::Welcome(w) => Down::Welcome {
+            generation: Generation(w.generation),
+            leader: node_name(&w.leader)?,
+            is_replica: w.is_replica,
+        },
         Message::Part(part) => {
             let (change, is_last) = part_from_pb(part)?;
             Down::Part(Box::new(change), is_last)
@@ -88,6 +95,7 @@ pub(crate) fn down_from_pb(response: pb::AttachResponse, disk: &ClusterId) -> Re
             number: a.number,
             lease: Duration::from_millis(a.lease_ms),
             checkpoint_interval: Duration::from_millis(a.checkpoint_interval_ms),
+            is_replica: a.is_replica,
         },
         Message::Refusal(refusal) => Down::Refused(refusal_from_pb(refusal, disk)?),
         Message::NotLeader(n) => Down::NotLeader(Some(n.leader_address).filter(|address| !address.is_empty())),
