@@ -121,6 +121,9 @@ impl Stays {
                 shards: 0,
             });
         }
+        if let Some(leading) = leading.as_mut() {
+            leading.heard.looked(Instant::now());
+        }
         Some(roles.term)
     }
 
@@ -238,8 +241,9 @@ impl Stays {
 
     fn of_members<T>(&self, of: impl Fn(&Heard, &NodeName, Instant) -> T) -> BTreeMap<NodeName, T> {
         let members: Vec<_> = self.group.view(|state| state.members.keys().cloned().collect());
-        let (leading, now) = (self.lock(), Instant::now());
-        let Some(leading) = leading.as_ref() else { return BTreeMap::new() };
+        let (mut leading, now) = (self.lock(), Instant::now());
+        let Some(leading) = leading.as_mut() else { return BTreeMap::new() };
+        leading.heard.looked(now);
         members.into_iter().map(|node| (node.clone(), of(&leading.heard, &node, now))).collect()
     }
 
@@ -307,7 +311,9 @@ impl Guest {
         let Some(leading) = leading.as_mut() else { return };
         if let Some(stay) = leading.stays.get_mut(&self.node).filter(|stay| stay.number == self.number) {
             stay.asked = Some(number);
-            leading.heard.kept_alive(&self.node, Instant::now());
+            let now = Instant::now();
+            leading.heard.looked(now);
+            leading.heard.kept_alive(&self.node, now);
             self.stays.asked.notify_one();
         }
     }
