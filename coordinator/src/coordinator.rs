@@ -186,13 +186,19 @@ impl Coordinator {
         answered.await.map_err(|_| stopping())?
     }
 
-    /// Before this node stops: has its shards handed over, and returns when it has none, when nobody else can take them, or
-    /// when `patience` is over. The node goes on releasing shards as its part changes. One that is no part of the cluster any more, or
+    /// Before this node stops: has its shards handed over, and returns when it has none, when nobody else can take them, when
+    /// nobody leads any more, or when `patience` is over. The node goes on releasing shards as its part changes. One that is no part of the cluster any more, or
     /// has been superseded, has nothing to say there.
     pub async fn leave(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
+        let handed_over = async {
+            tokio::select! {
+                () = self.hand_over_shards() => true,
+                () = self.abandoned() => false,
+            }
+        };
         // Over: what is left is fenced by its epoch, and taken over when this node's lease ends.
-        if timeout(patience, self.hand_over_shards()).await.is_err() {
+        if !timeout(patience, handed_over).await.unwrap_or(false) {
             let shards = self.part().borrow().shards.len();
             tracing::warn!(shards, "not every shard was handed over in time");
         }
@@ -245,6 +251,17 @@ impl Coordinator {
             state.members.iter().any(is_fit)
         });
         can_take.await.unwrap_or(true)
+    }
+
+    /// Ends when nothing that this node says is to be heard any more: no leader has answered it for about two leases, or it is no part
+    /// of the cluster. A leader that comes later is no reason to wait for one.
+    pub async fn abandoned(&self) {
+        let mut owner = self.inner.core.attachment.owner();
+        let (lease, silence_max) = (self.lease(), self.inner.core.settings.silence_max);
+        tokio::select! {
+            () = lease.silent_for(silence_max) => {}
+            _ = owner.wait_for(|known| matches!(known, Some(Err(_)))) => {}
+        }
     }
 
     /// If this node leads and another voter has all of the log, lets that one lead.

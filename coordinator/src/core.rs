@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) keep_alive: Duration,
     pub(crate) propose_within: Duration,
+    /// After so long without a leader's answer none is to be expected soon: longer than an election takes.
+    pub(crate) silence_max: Duration,
     pub(crate) plan: plan::Settings,
 }
 
@@ -59,6 +61,7 @@ impl Core {
             lease: config.lease,
             keep_alive: config.keep_alive,
             propose_within: config.propose_within,
+            silence_max: (config.lease * 2).max(config.timings.election_max * 3),
             plan: config.plan,
         };
         Self {

@@ -265,3 +265,15 @@ async fn a_node_that_was_in_the_group_does_not_show_how_things_were_then() {
     learner.apply(8).await;
     assert!(began.elapsed() < Duration::from_millis(900), "it waited for its own copy: {:?}", began.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_when_nobody_leads_does_not_wait_out_its_patience() {
+    let mut nodes = cluster(3, 5).await;
+    nodes[0].apply(6).await;
+    eventually("every node has two", || is_even(&nodes, 6)).await;
+    nodes[0].kill();
+    nodes[1].kill();
+    let began = Instant::now();
+    nodes[2].on(|c| async move { c.leave(Duration::from_secs(15)).await }).await;
+    assert!(began.elapsed() < LEASE * 4, "{:?}", began.elapsed());
+}

@@ -54,6 +54,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Supervisor {
     config: Config,
+    coordinator: Coordinator,
     /// What the leader has told this node.
     part: watch::Receiver<Arc<Told>>,
     lease: Lease,
@@ -62,6 +63,8 @@ pub struct Supervisor {
     registry: Arc<Registry>,
     checkpointer: Checkpointer,
     lanes: Vec<Lane>,
+    /// What the lanes have not ended yet, and on which lane it is.
+    on_lanes: BTreeMap<(ShardId, Epoch), usize>,
     running: BTreeMap<ShardId, Running>,
     prepared: Prepared,
     /// Shards given back under these epochs, until the leader tells that it knows.
@@ -119,6 +122,7 @@ impl Supervisor {
         let permits = Permits::new(lease.clone(), part.clone(), me.clone());
         Ok(Self {
             config,
+            coordinator: coordinator.clone(),
             part,
             lease,
             me,
@@ -126,6 +130,7 @@ impl Supervisor {
             registry,
             checkpointer,
             lanes,
+            on_lanes: BTreeMap::new(),
             running,
             prepared,
             released,
@@ -202,7 +207,9 @@ impl Supervisor {
         match job {
             Ok(job) => {
                 tracing::info!(%shard, epoch = %wanted.epoch, lane, purpose = ?wanted.purpose, "task starts");
-                if !self.lanes[lane].give(job) {
+                if self.lanes[lane].give(job) {
+                    self.on_lanes.insert((shard.clone(), wanted.epoch), lane);
+                } else {
                     task.set_status(State::Failed, "the lane has stopped: restart the node and look into its log");
                     running.phase = Phase::Failed { again_at: None };
                 }
@@ -252,6 +259,7 @@ impl Supervisor {
 
     /// A task has ended on its lane. Returns whether nothing of it was left in flight.
     fn take(&mut self, ended: &Ended) -> bool {
+        self.on_lanes.remove(&(ended.shard.clone(), ended.epoch));
         let Some(running) = self.running.get_mut(&ended.shard).filter(|running| running.task.epoch == ended.epoch)
         else {
             return true;
@@ -367,11 +375,23 @@ impl Supervisor {
         let mut is_clean = true;
         // A task's own deadline and goodbye, and one proposal: more means that the coordinator is away, and nothing is lost by leaving.
         let patience = sleep(self.config.drain_deadline + Duration::from_secs(5));
-        tokio::pin!(patience);
+        let coordinator = self.coordinator.clone();
+        let abandoned = coordinator.abandoned();
+        tokio::pin!(patience, abandoned);
+        let mut is_abandoned = false;
         while !self.running.is_empty() {
+            if is_abandoned && self.on_lanes.is_empty() {
+                tracing::warn!(
+                    shards = self.running.len(),
+                    "nobody is there to give shards back to; their epochs fence what is left"
+                );
+                is_clean = false;
+                break;
+            }
             tokio::select! {
                 Some(ended) = self.ended.recv() => is_clean &= self.release(&ended),
                 Some(said) = self.words.join_next() => self.heard(said.ok()),
+                () = &mut abandoned, if !is_abandoned => is_abandoned = true,
                 () = &mut patience => {
                     tracing::warn!(shards = self.running.len(), "not every shard was given back in time; their epochs fence what is left");
                     is_clean = false;
@@ -387,6 +407,7 @@ impl Supervisor {
 
     /// As [`take`](Self::take), while the node stops: every shard is given back.
     fn release(&mut self, ended: &Ended) -> bool {
+        self.on_lanes.remove(&(ended.shard.clone(), ended.epoch));
         if let Some(running) = self.running.get_mut(&ended.shard) {
             running.phase = Phase::Stopping;
             let task = Arc::clone(&running.task);
