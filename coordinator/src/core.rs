@@ -41,6 +41,9 @@ pub(crate) struct Settings {
     pub(crate) voters_max: usize,
     pub(crate) lease: Duration,
     pub(crate) keep_alive: Duration,
+    /// The same at this very process: a leader's own lease is never longer than its Raft lease, one `election_max` from a heartbeat that
+    /// a quorum has answered, and is to outlast two of these.
+    pub(crate) own_keep_alive: Duration,
     pub(crate) propose_within: Duration,
     /// After so long without a leader's answer none is to be expected soon: longer than an election takes.
     pub(crate) silence_max: Duration,
@@ -60,6 +63,7 @@ impl Core {
             voters_max: config.voters_max,
             lease: config.lease,
             keep_alive: config.keep_alive,
+            own_keep_alive: config.keep_alive.min(config.timings.election_max / 4),
             propose_within: config.propose_within,
             silence_max: (config.lease * 2).max(config.timings.election_max * 3),
             plan: config.plan,

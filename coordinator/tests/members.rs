@@ -11,7 +11,7 @@ use std::{
 };
 
 use sluice_coordinator::{
-    ProposeError, Rejection,
+    Config, Coordinator, ProposeError, Rejection, Timings,
     machine::{Outcome, RemoveMember, SetMemberState},
     model::MemberState,
 };
@@ -276,4 +276,19 @@ async fn who_leaves_when_nobody_leads_does_not_wait_out_its_patience() {
     let began = Instant::now();
     nodes[2].on(|c| async move { c.leave(Duration::from_secs(15)).await }).await;
     assert!(began.elapsed() < LEASE * 4, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaders_own_lease_outlasts_its_keep_alives_however_rare_those_of_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let seconds = Duration::from_secs;
+    let mut config = Config::new(dir.path(), "n-0".parse().unwrap());
+    (config.lease, config.keep_alive) = (seconds(30), seconds(10));
+    config.timings = Timings { election_min: seconds(1), election_max: seconds(4), ..Timings::default() };
+    let coordinator = Coordinator::start(config).await.unwrap();
+    coordinator.attached().await.unwrap();
+    let lease = coordinator.lease();
+    lease.valid().await;
+    assert!(tokio::time::timeout(seconds(6), lease.lapsed()).await.is_err(), "it lapsed between two keep-alives");
+    coordinator.shutdown().await.unwrap();
 }

@@ -233,7 +233,8 @@ impl Client {
             is_welcome: false,
             patience: Instant::now() + core.settings.lease,
         };
-        let mut ticks = interval(core.settings.keep_alive);
+        let every = if link.is_here() { core.settings.own_keep_alive } else { core.settings.keep_alive };
+        let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             tokio::select! {
