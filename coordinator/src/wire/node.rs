@@ -21,8 +21,9 @@ use crate::{
 
 /// Most bytes of a piece, but for one entry that has more: a quarter of what gRPC takes by default.
 const PIECE_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of one message that is taken in: a pipeline with all its earlier specs, each with the longest manifest, twice over.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of one message that is taken in: a pipeline with all its earlier specs, each with the longest manifest, and that once more
+/// in what is read from it, are 33 MiB; the rest is for what is told to be removed with it.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 pub(crate) fn hello_to_pb(hello: &Hello, cluster: &ClusterId) -> pb::AttachRequest {
     let hello = pb::Hello {
@@ -200,9 +201,28 @@ impl Pieces {
 mod tests {
     use super::*;
     use crate::{
-        machine::{self, ApplyPipeline, Command},
-        model::{PipelineSpec, SourceIdentity, UnixMs},
+        machine::{self, ApplyPipeline, Command, EARLIER_SPECS_MAX},
+        model::{Owner, PipelineSpec, SourceIdentity, UnixMs},
     };
+
+    #[test]
+    fn the_largest_pipeline_fits_a_message() {
+        let mut state = State::default();
+        // Nobody owns its shard and no spec is dropped as long as its session is not known to be gone.
+        for revision in 0..=EARLIER_SPECS_MAX {
+            let source = SourceIdentity { servers: vec![], share_group: None, client_id_prefix: String::new() };
+            let (name, filter) = ("a".parse().unwrap(), "x".repeat(256 << 10));
+            let manifest = format!("{revision:0width$}", width = 256 << 10);
+            let spec = PipelineSpec { name, shards: 1.try_into().unwrap(), source, filters: vec![filter], manifest };
+            machine::apply(&mut state, Command { proposed_at: UnixMs(1), kind: ApplyPipeline { spec }.into() });
+            let owner = Owner { node: "n".parse().unwrap(), generation: Generation(1) };
+            state.shards.values_mut().for_each(|shard| shard.owner = Some(owner.clone()));
+        }
+        assert_eq!(state.pipelines.values().next().unwrap().earlier.len(), EARLIER_SPECS_MAX);
+        let pieces = part_to_pb(&Change { is_whole: true, changed: state, ..Change::default() });
+        let longest = pieces.iter().map(prost::Message::encoded_len).max().unwrap();
+        assert!((32 << 20..MESSAGE_BYTES_MAX).contains(&longest), "{longest}");
+    }
 
     #[test]
     fn a_large_part_comes_in_pieces_and_is_the_same_again() {
