@@ -110,8 +110,8 @@ impl Bench {
 
     /// Plans, tells how long it took and what came out, and applies it.
     fn plan(&mut self, what: &str) {
-        let inputs =
-            Inputs { now: UnixMs(1_700_000_001_000), nodes: &self.nodes, rates: &self.rates, settings: &self.settings };
+        let (now, late) = (UnixMs(1_700_000_001_000), BTreeMap::new());
+        let inputs = Inputs { now, nodes: &self.nodes, rates: &self.rates, late: &late, settings: &self.settings };
         let (commands, took) = timed(|| plan(&self.state, &inputs));
         let shards: usize = commands.iter().map(shards_of).sum();
         let (_, applied) = timed(|| commands.into_iter().for_each(|command| drop(apply(&mut self.state, command))));

@@ -3,6 +3,7 @@
 //! A turn comes with every applied command, and every tenth of a second for what changes with time alone. What it proposes is
 //! applied and wakes it again, until the plan is empty. What takes long, a change of the voters, runs beside it.
 
+pub(crate) mod handovers;
 pub(crate) mod health;
 pub(crate) mod pace;
 mod rates;
@@ -26,6 +27,7 @@ use crate::{
     plan::{Balance, Health, Inputs, plan},
     raft::WriteError,
 };
+use handovers::Handovers;
 use rates::Rates;
 use voters::Autopilot;
 
@@ -99,6 +101,7 @@ struct Turns {
     term: Option<u64>,
     rates: Rates,
     rated_at: Option<Instant>,
+    handovers: Handovers,
     autopilot: Autopilot,
 }
 
@@ -107,6 +110,7 @@ impl Turns {
         let term = core.stays.refresh();
         if term != self.term {
             (self.term, self.rates, self.rated_at) = (term, Rates::default(), None);
+            self.handovers = Handovers::default();
         }
         // Without a quorum nothing can be changed, and another may lead already.
         if core.group.lease_left().is_none() || join::check_disk(core).is_err() {
@@ -146,7 +150,8 @@ impl Turns {
             }
             rates = self.rates.table(now());
         }
-        plan(state, &Inputs { now: now(), nodes, rates: &rates, settings })
+        let late = self.handovers.late(state, settings.handover_deadline, Instant::now());
+        plan(state, &Inputs { now: now(), nodes, rates: &rates, late: &late, settings })
     }
 }
 

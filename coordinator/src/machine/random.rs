@@ -2,7 +2,7 @@
 //!
 //! Commands are drawn as numbers and made against the state they meet, so that most of them mean something.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
@@ -19,7 +19,7 @@ use crate::{
         RaftId, Revision, Session, Shard, ShardId, SourceIdentity, State, TaskState, TaskStatus, TopicPartition,
         UnixMs,
     },
-    plan::{Balance, Health, Inputs, Settings, plan},
+    plan::{Balance, Health, Inputs, Late, Settings, plan},
 };
 
 /// What to do, to whom, and two numbers more.
@@ -63,8 +63,9 @@ fn settles(mut state: State, (alive, stable, moves_max, late): Draw) -> Result<(
     let rates = state.shards.keys().map(|id| (id.clone(), f64::from(id.index * 200))).collect();
     let balance = if alive.is_multiple_of(2) { Balance::Rate } else { Balance::Count };
     let settings = Settings { moves_max: usize::from(moves_max % 4), balance, ..Settings::default() };
-    let now = UnixMs(if late.is_multiple_of(2) { 100 } else { 100_000 });
-    let inputs = Inputs { now, nodes: &nodes, rates: &rates, settings: &settings };
+    let all_late = state.shards.keys().filter_map(|id| Some((id.clone(), Late::of(&state, id)?)));
+    let late = if late.is_multiple_of(2) { BTreeMap::new() } else { all_late.collect() };
+    let inputs = Inputs { now: UnixMs(100), nodes: &nodes, rates: &rates, late: &late, settings: &settings };
     for command in plan(&state, &inputs) {
         let before = state.clone();
         let outcome = apply(&mut state, command);

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn the_largest_pipeline_fits_a_message() {
         let mut state = State::default();
-        // Nobody owns its shard and no spec is dropped as long as its session is not known to be gone.
+        // The owner has not told yet which of them its session belongs to, so all are kept.
         for revision in 0..=EARLIER_SPECS_MAX {
             let source = SourceIdentity { servers: vec![], share_group: None, client_id_prefix: String::new() };
             let (name, filter) = ("a".parse().unwrap(), "x".repeat(256 << 10));
