@@ -8,6 +8,7 @@ mod client;
 mod lease;
 mod link;
 pub(crate) mod part;
+mod parts;
 mod round;
 mod service;
 pub(crate) mod stays;
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 pub use admission::Rejection;
 pub(crate) use client::run;
 pub use lease::Lease;
+pub use part::Change;
+pub use parts::Parts;
 pub(crate) use service::Service;
 
 use crate::model::{NodeName, Owner, State};

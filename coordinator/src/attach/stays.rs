@@ -5,7 +5,7 @@
 //! what was decided before a keep-alive arrived is told before its answer.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,12 +14,13 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     admission::{self, Admission, Hello, Rejection, admit},
-    part::{self, Change},
+    part::Change,
+    parts::Parts,
 };
 use crate::{
     clock::now,
     leader::{health::Heard, pace::checkpoint_interval},
-    machine::{Command, Outcome, RefusalKind, RegisterMember},
+    machine::{Command, Outcome, RefusalKind, RegisterMember, Touched},
     model::{Generation, MemberState, NodeName, Owner, RaftId, State},
     plan::Health,
     raft::{Group, WriteError},
@@ -66,19 +67,16 @@ struct Leading {
     /// Which life of which process was given which generation.
     lives: BTreeMap<NodeName, (u64, Generation)>,
     stays_so_far: u64,
-    /// Raft log index of the state that all stays were told of.
-    told_index: Option<u64>,
+    /// What all stays were told.
+    parts: Parts,
     shards: usize,
 }
 
 #[derive(Debug)]
 struct Stay {
     number: u64,
-    owner: Owner,
     raft_id: RaftId,
     out: mpsc::Sender<Down>,
-    /// None before the first part.
-    told: Option<State>,
     /// The newest keep-alive without an answer.
     asked: Option<u64>,
 }
@@ -117,7 +115,7 @@ impl Stays {
                 stays: BTreeMap::new(),
                 lives: BTreeMap::new(),
                 stays_so_far: 0,
-                told_index: None,
+                parts: Parts::default(),
                 shards: 0,
             });
         }
@@ -160,8 +158,8 @@ impl Stays {
         } else {
             leading.heard.kept_alive(&hello.name, Instant::now());
         }
-        leading.told_index = None;
-        leading.stays.insert(hello.name.clone(), Stay { number, owner, raft_id, out, told: None, asked: None });
+        leading.parts.attach(owner);
+        leading.stays.insert(hello.name.clone(), Stay { number, raft_id, out, asked: None });
         drop(turn);
         self.asked.notify_one();
         Ok(Guest { stays: Arc::clone(self), node: hello.name, number, inbox })
@@ -203,12 +201,15 @@ impl Stays {
     /// Tells every node what is new to it, then answers the keep-alives that had arrived before.
     pub(crate) fn tell(&self) {
         let mut guard = self.lock();
-        let Some(leading) = guard.as_mut() else { return };
+        let Some(leading) = guard.as_mut() else {
+            // Who attaches later is told the whole part.
+            return self.group.view_touched(|_, _| {});
+        };
         // In this order: what waits now is answered with what is applied now, and only if nobody else could have decided
         // anything by then.
         let asked: Vec<_> =
             leading.stays.iter_mut().filter_map(|(node, stay)| Some((node.clone(), stay.asked.take()?))).collect();
-        let mut lost = self.group.view_at(|state, index| leading.tell_parts(state, index));
+        let mut lost = self.group.view_touched(|state, touched| leading.tell_parts(state, touched));
         let lease_left = self.group.lease_left();
         let group = self.group.roles().nodes;
         let checkpoint_interval = checkpoint_interval(leading.stays.len(), leading.shards);
@@ -226,6 +227,7 @@ impl Stays {
         }
         for node in lost {
             leading.stays.remove(&node);
+            leading.parts.detach(&node);
         }
     }
 
@@ -272,32 +274,16 @@ impl Stays {
 
 impl Leading {
     /// Returns who did not take it.
-    fn tell_parts(&mut self, state: &State, index: u64) -> Vec<NodeName> {
-        if self.told_index == Some(index) {
-            return Vec::new();
-        }
-        self.told_index = Some(index);
+    fn tell_parts(&mut self, state: &State, touched: &Touched) -> Vec<NodeName> {
         self.shards = state.shards.len();
-        let owners: BTreeSet<_> = self.stays.values().map(|stay| &stay.owner).collect();
-        let mine = part::by_owner(state, &owners);
-        let mut changes = BTreeMap::new();
-        for (node, stay) in &self.stays {
-            let shards = mine.get(&stay.owner).map_or(&[][..], Vec::as_slice);
-            if let Some(change) = part::change(state, &stay.owner, shards, stay.told.as_ref()) {
-                changes.insert(node.clone(), change);
-            }
-        }
         let mut lost = Vec::new();
-        for (node, stay) in &mut self.stays {
-            let is_gone = state.members.get(node).is_none_or(|member| member.state == MemberState::Gone);
-            if is_gone {
-                let _ = stay.out.try_send(Down::Refused(admission::removed(node)));
-                lost.push(node.clone());
-            } else if let Some(change) = changes.remove(node) {
-                change.clone().apply(stay.told.get_or_insert_default());
-                if stay.out.try_send(Down::Part(Box::new(change), true)).is_err() {
-                    lost.push(node.clone());
-                }
+        for (node, change) in self.parts.changes(state, touched) {
+            let Some(stay) = self.stays.get(&node) else { continue };
+            let is_gone = state.members.get(&node).is_none_or(|member| member.state == MemberState::Gone);
+            let down =
+                if is_gone { Down::Refused(admission::removed(&node)) } else { Down::Part(Box::new(change), true) };
+            if stay.out.try_send(down).is_err() || is_gone {
+                lost.push(node);
             }
         }
         lost
@@ -325,6 +311,7 @@ impl Drop for Guest {
             && leading.stays.get(&self.node).is_some_and(|stay| stay.number == self.number)
         {
             leading.stays.remove(&self.node);
+            leading.parts.detach(&self.node);
         }
     }
 }

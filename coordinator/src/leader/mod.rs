@@ -37,6 +37,8 @@ const TURN_EVERY: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_millis(10);
 /// A turn may take a fifth of the time: planning for very many shards must not starve the node.
 const REST_PER_TURN: u32 = 4;
+/// Of the time that a lease is: who has sent a keep-alive waits for half of one, and is not to wait for most of that.
+const REST_PER_LEASE: u32 = 8;
 /// After a proposal that did not get through.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Commands of one plan that are proposed before planning again: each has at most a thousand shards, and is soon out of date.
@@ -81,7 +83,8 @@ pub(crate) async fn tell(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         core.stays.refresh();
         core.stays.tell();
         let turn = async {
-            sleep((began.elapsed() * REST_PER_TURN).max(REST)).await;
+            let longest = core.settings.lease / REST_PER_LEASE;
+            sleep((began.elapsed() * REST_PER_TURN).min(longest).max(REST)).await;
             tokio::select! {
                 changed = applied.changed() => changed.is_ok(),
                 () = core.stays.asked() => true,

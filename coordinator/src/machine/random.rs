@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What to do, to whom, and two numbers more.
-type Draw = (u8, u8, u8, u8);
+pub(crate) type Draw = (u8, u8, u8, u8);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
@@ -81,7 +81,7 @@ fn bytes(state: &State) -> Vec<u8> {
     pb::State::from(state).encode_to_vec()
 }
 
-fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
+pub(crate) fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
     let name = pipeline(who);
     match what % 20 {
         0 => InitCluster { cluster_id: "c1".parse().unwrap() }.into(),
