@@ -179,7 +179,8 @@ impl Service {
     }
 }
 
-fn take(task: &Task, released: bool) -> Checkpoint {
+/// The task's word as it is now.
+pub(crate) fn take(task: &Task, released: bool) -> Checkpoint {
     Checkpoint {
         epoch: task.epoch,
         taken_at: now(),

@@ -13,7 +13,7 @@ use std::{
 
 use sluice_coordinator::{
     Coordinator, Lease,
-    model::{Epoch, Owner, Revision, ShardId, State as Told},
+    model::{Checkpoint, Epoch, Owner, Revision, ShardId, State as Told},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -30,7 +30,7 @@ use crate::{
     config::{InFlight, SecretRoots},
     lane::{End, Ended, Job, Lane, Purpose, Stop},
     lease::Permits,
-    pipeline::checkpoint::Checkpointer,
+    pipeline::checkpoint::{self, Checkpointer},
     registry::{Registry, State, Task},
 };
 
@@ -66,6 +66,8 @@ pub struct Supervisor {
     /// What the lanes have not ended yet, and on which lane it is.
     on_lanes: BTreeMap<(ShardId, Epoch), usize>,
     running: BTreeMap<ShardId, Running>,
+    /// Tasks that ended here and keep their assignment: the leader tells only other owners where they stopped.
+    before: BTreeMap<ShardId, Arc<Task>>,
     prepared: Prepared,
     /// Shards given back under these epochs, until the leader tells that it knows.
     released: BTreeMap<ShardId, Epoch>,
@@ -131,6 +133,7 @@ impl Supervisor {
             checkpointer,
             lanes,
             on_lanes: BTreeMap::new(),
+            before: BTreeMap::new(),
             running,
             prepared,
             released,
@@ -161,7 +164,9 @@ impl Supervisor {
     }
 
     fn reconcile(&mut self, part: &Told, is_leased: bool) {
-        self.released.retain(|shard, epoch| part.shards.get(shard).is_some_and(|told| told.epoch == *epoch));
+        let is_present = |shard: &ShardId, epoch| part.shards.get(shard).is_some_and(|told| told.epoch == epoch);
+        self.released.retain(|shard, epoch| is_present(shard, *epoch));
+        self.before.retain(|shard, task| is_present(shard, task.epoch));
         let mut desired = desired::desired(part, &self.me);
         desired.retain(|shard, _| !self.released.contains_key(shard));
         let leaving = desired::leaving(part, &self.me);
@@ -185,11 +190,10 @@ impl Supervisor {
 
     fn start_task(&mut self, part: &Told, shard: &ShardId, wanted: &Desired) {
         let Some(background) = desired::background(part, shard, wanted) else { return };
-        let failures = self.running.remove(shard).map_or(0, |running| running.failures);
+        let failed = self.running.remove(shard);
+        let failures = failed.as_ref().map_or(0, |running| running.failures);
         let task = Arc::new(Task::new(shard.clone(), wanted.epoch));
-        if let Some(checkpoint) = &background.checkpoint {
-            task.resume(checkpoint);
-        }
+        self.resume(&task, failed.map(|running| running.task), background.checkpoint.as_ref());
         task.set_session(background.session.clone());
         self.registry.insert(Arc::clone(&task));
         let (stop, stopped) = watch::channel(None);
@@ -221,6 +225,15 @@ impl Supervisor {
             }
         }
         self.running.insert(shard.clone(), running);
+    }
+
+    /// Goes on counting where the task before stopped, if it had the same assignment, or else where that of another owner did.
+    fn resume(&mut self, task: &Task, failed: Option<Arc<Task>>, told: Option<&Checkpoint>) {
+        let before = failed.or_else(|| self.before.remove(&task.shard)).filter(|before| before.epoch == task.epoch);
+        let before = before.map(|before| checkpoint::take(&before, false));
+        if let Some(checkpoint) = before.as_ref().or(told) {
+            task.resume(checkpoint);
+        }
     }
 
     fn job(
@@ -290,9 +303,7 @@ impl Supervisor {
     fn give_back(&mut self, part: &Told, shard: &ShardId) {
         let Some(told) = part.shards.get(shard) else { return };
         let task = Arc::new(Task::new(shard.clone(), told.epoch));
-        if let Some(checkpoint) = part.checkpoints.get(shard) {
-            task.resume(checkpoint);
-        }
+        self.resume(&task, None, part.checkpoints.get(shard));
         task.set_session(told.session.clone());
         task.set_status(State::Stopped, "");
         let desired = Desired { epoch: told.epoch, purpose: Purpose::Run, revision: Revision::default() };
@@ -352,6 +363,7 @@ impl Supervisor {
                 if self.running.get(&task.shard).is_some_and(is_over) {
                     self.running.remove(&task.shard);
                     self.registry.remove(&task.shard);
+                    self.before.insert(task.shard.clone(), task);
                 }
             }
             None => {}
