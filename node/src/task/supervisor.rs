@@ -65,6 +65,8 @@ pub struct Supervisor {
     lanes: Vec<Lane>,
     /// What the lanes have not ended yet, and on which lane it is.
     on_lanes: BTreeMap<(ShardId, Epoch), usize>,
+    /// How many of them each lane has.
+    loads: Vec<usize>,
     running: BTreeMap<ShardId, Running>,
     /// Tasks that ended here and keep their assignment: the leader tells only other owners where they stopped.
     before: BTreeMap<ShardId, Arc<Task>>,
@@ -82,7 +84,6 @@ struct Running {
     phase: Phase,
     task: Arc<Task>,
     stop: watch::Sender<Option<Stop>>,
-    lane: usize,
     started_at: Instant,
     /// In a row.
     failures: u32,
@@ -119,6 +120,7 @@ impl Supervisor {
         let (ended_out, ended) = mpsc::unbounded_channel();
         let lanes = (0..config.lanes).map(|number| Lane::start(number, config.in_flight, ended_out.clone()));
         let lanes = lanes.collect::<io::Result<_>>()?;
+        let loads = vec![0; config.lanes];
         let (running, prepared, words) = (BTreeMap::new(), Prepared::default(), JoinSet::new());
         let (part, lease, released) = (coordinator.part(), coordinator.lease(), BTreeMap::new());
         let permits = Permits::new(lease.clone(), part.clone(), me.clone());
@@ -133,6 +135,7 @@ impl Supervisor {
             checkpointer,
             lanes,
             on_lanes: BTreeMap::new(),
+            loads,
             before: BTreeMap::new(),
             running,
             prepared,
@@ -159,8 +162,19 @@ impl Supervisor {
                 Some(said) = self.words.join_next() => self.heard(said.ok()),
                 () = sleep(LOOK_EVERY) => {}
             }
+            self.take_waiting();
         }
         self.stop_all().await
+    }
+
+    /// What else has ended and been said by now: one look at everything is enough for all of it.
+    fn take_waiting(&mut self) {
+        while let Ok(ended) = self.ended.try_recv() {
+            self.take(&ended);
+        }
+        while let Some(said) = self.words.try_join_next() {
+            self.heard(said.ok());
+        }
     }
 
     fn reconcile(&mut self, part: &Told, is_leased: bool) {
@@ -175,11 +189,19 @@ impl Supervisor {
             self.give_back(part, &shard);
         }
         let now = Instant::now();
-        let known: Vec<_> = desired.keys().chain(self.running.keys()).cloned().collect();
-        for shard in known {
-            let wanted = desired.get(&shard);
-            let has = self.running.get(&shard).map(|running| (&running.desired, &running.phase));
-            match (action(wanted, has, is_leased, now), wanted) {
+        let others = self.running.keys().filter(|shard| !desired.contains_key(*shard));
+        let due: Vec<_> = desired
+            .keys()
+            .chain(others)
+            .filter_map(|shard| {
+                let wanted = desired.get(shard);
+                let has = self.running.get(shard).map(|running| (&running.desired, &running.phase));
+                let action = action(wanted, has, is_leased, now);
+                (action != Action::Nothing).then(|| (shard.clone(), action))
+            })
+            .collect();
+        for (shard, action) in due {
+            match (action, desired.get(&shard)) {
                 (Action::Start, Some(wanted)) => self.start_task(part, &shard, wanted),
                 (Action::Stop, _) => self.stop_task(&shard),
                 (Action::Release, _) => self.release_failed(&shard),
@@ -204,7 +226,6 @@ impl Supervisor {
             phase: Phase::Running,
             task: Arc::clone(&task),
             stop,
-            lane,
             started_at: Instant::now(),
             failures,
         };
@@ -213,6 +234,7 @@ impl Supervisor {
                 tracing::info!(%shard, epoch = %wanted.epoch, lane, purpose = ?wanted.purpose, "task starts");
                 if self.lanes[lane].give(job) {
                     self.on_lanes.insert((shard.clone(), wanted.epoch), lane);
+                    self.loads[lane] += 1;
                 } else {
                     task.set_status(State::Failed, "the lane has stopped: restart the node and look into its log");
                     running.phase = Phase::Failed { again_at: None };
@@ -272,7 +294,7 @@ impl Supervisor {
 
     /// A task has ended on its lane. Returns whether nothing of it was left in flight.
     fn take(&mut self, ended: &Ended) -> bool {
-        self.on_lanes.remove(&(ended.shard.clone(), ended.epoch));
+        self.leave_lane(ended);
         let Some(running) = self.running.get_mut(&ended.shard).filter(|running| running.task.epoch == ended.epoch)
         else {
             return true;
@@ -312,7 +334,6 @@ impl Supervisor {
             phase: Phase::Stopping,
             task: Arc::clone(&task),
             stop: watch::Sender::new(None),
-            lane: self.emptiest_lane(),
             started_at: Instant::now(),
             failures: 0,
         };
@@ -370,9 +391,14 @@ impl Supervisor {
         }
     }
 
+    fn leave_lane(&mut self, ended: &Ended) {
+        if let Some(lane) = self.on_lanes.remove(&(ended.shard.clone(), ended.epoch)) {
+            self.loads[lane] -= 1;
+        }
+    }
+
     fn emptiest_lane(&self) -> usize {
-        let load = |lane: usize| self.running.values().filter(|running| running.lane == lane).count();
-        (0..self.lanes.len()).min_by_key(|lane| load(*lane)).unwrap_or(0)
+        (0..self.lanes.len()).min_by_key(|lane| self.loads[*lane]).unwrap_or(0)
     }
 
     async fn stop_all(mut self) -> bool {
@@ -419,7 +445,7 @@ impl Supervisor {
 
     /// As [`take`](Self::take), while the node stops: every shard is given back.
     fn release(&mut self, ended: &Ended) -> bool {
-        self.on_lanes.remove(&(ended.shard.clone(), ended.epoch));
+        self.leave_lane(ended);
         if let Some(running) = self.running.get_mut(&ended.shard) {
             running.phase = Phase::Stopping;
             let task = Arc::clone(&running.task);
