@@ -292,3 +292,22 @@ async fn a_leaders_own_lease_outlasts_its_keep_alives_however_rare_those_of_othe
     assert!(tokio::time::timeout(seconds(6), lease.lapsed()).await.is_err(), "it lapsed between two keep-alives");
     coordinator.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_outside_the_group_finds_the_next_leader_without_its_seeds() {
+    let mut nodes = cluster(3, 3).await;
+    let seed = nodes.iter().position(Node::is_leader).unwrap();
+    let mut outside = Node::new("n-9", nodes[0].plan.clone());
+    outside.plan.may_found = false;
+    outside.plan.seeds = vec![nodes[seed].address.clone()];
+    outside.start().await;
+    outside.attached().await;
+    assert!(outside.coordinator().status().members.is_empty(), "it has no copy of the state");
+    let lease = outside.coordinator().lease();
+    outside.on(async |c| c.lease().valid().await).await;
+    nodes[seed].kill();
+    let killed = Instant::now();
+    eventually("another leads", || leader(&nodes).is_some()).await;
+    let attached = outside.on(move |_| async move { lease.confirmed_since(killed).await });
+    tokio::time::timeout(Duration::from_secs(20), attached).await.expect("it finds the leader");
+}

@@ -57,6 +57,7 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         life: rand::random(),
         generation: None,
         last: None,
+        voters: Vec::new(),
         rounds: 0,
         wrong_rounds: 0,
         part: Arc::default(),
@@ -94,6 +95,8 @@ struct Client {
     generation: Option<Generation>,
     /// Where it was attached last.
     last: Option<String>,
+    /// Where the voters were then. A node outside the group knows nobody else but its seeds, which may be long gone.
+    voters: Vec<String>,
     /// Without success, since the last one.
     rounds: u32,
     wrong_rounds: u32,
@@ -122,7 +125,10 @@ impl Client {
             return end;
         }
         // Nobody whom it knows to lead does: ask everybody who does.
-        let others = join::addresses(&core).await;
+        let mut others = join::addresses(&core).await;
+        others.extend(self.voters.iter().filter(|voter| **voter != core.settings.address).cloned());
+        others.sort();
+        others.dedup();
         let (answers, _) = join::ask_all(&core, &others, ASK_WITHIN).await;
         for Said { leader_address, answer, address } in answers {
             match answer.cluster_id {
@@ -300,15 +306,17 @@ impl Client {
                     attachment.part.send_replace(Arc::clone(&self.part));
                 }
             }
-            Down::Answer { number, lease, checkpoint_interval, is_replica } => {
-                attachment.is_replica(is_replica);
-                if let Some(sent_at) = stay.answered(number) {
-                    stay.patience = Instant::now() + self.core.settings.lease / 2;
-                    attachment.held.answered(sent_at, lease);
+            Down::Answer(answer) => {
+                attachment.is_replica(answer.is_replica);
+                if !answer.voters.is_empty() {
+                    self.voters = answer.voters;
                 }
-                attachment
-                    .checkpoint_interval
-                    .send_if_modified(|known| std::mem::replace(known, checkpoint_interval) != checkpoint_interval);
+                if let Some(sent_at) = stay.answered(answer.number) {
+                    stay.patience = Instant::now() + self.core.settings.lease / 2;
+                    attachment.held.answered(sent_at, answer.lease);
+                }
+                let interval = answer.checkpoint_interval;
+                attachment.checkpoint_interval.send_if_modified(|known| std::mem::replace(known, interval) != interval);
             }
             down @ (Down::Refused(_) | Down::NotLeader(_)) => return Some(refused(down)),
         }

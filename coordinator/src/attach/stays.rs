@@ -37,11 +37,24 @@ pub(crate) enum Down {
     /// What has changed of its part; true: with that it is complete.
     Part(Box<Change>, bool),
     /// Its keep-alive of this number is answered.
-    Answer { number: u64, lease: Duration, checkpoint_interval: Duration, is_replica: bool },
+    Answer(Answer),
     /// It cannot be part of this cluster.
     Refused(Rejection),
     /// Another node leads, perhaps there.
     NotLeader(Option<String>),
+}
+
+/// The answer to a keep-alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Of the keep-alive.
+    pub(crate) number: u64,
+    pub(crate) lease: Duration,
+    pub(crate) checkpoint_interval: Duration,
+    /// Whether the node is in the Raft group.
+    pub(crate) is_replica: bool,
+    /// Where the voters are; empty: as told before.
+    pub(crate) voters: Vec<String>,
 }
 
 /// All stays at this node.
@@ -77,6 +90,8 @@ struct Stay {
     number: u64,
     raft_id: RaftId,
     out: mpsc::Sender<Down>,
+    /// Where it was told that the voters are.
+    voters: Vec<String>,
     /// The newest keep-alive without an answer.
     asked: Option<u64>,
 }
@@ -159,7 +174,7 @@ impl Stays {
             leading.heard.kept_alive(&hello.name, Instant::now());
         }
         leading.parts.attach(owner);
-        leading.stays.insert(hello.name.clone(), Stay { number, raft_id, out, asked: None });
+        leading.stays.insert(hello.name.clone(), Stay { number, raft_id, out, voters: Vec::new(), asked: None });
         drop(turn);
         self.asked.notify_one();
         Ok(Guest { stays: Arc::clone(self), node: hello.name, number, inbox })
@@ -211,7 +226,9 @@ impl Stays {
             leading.stays.iter_mut().filter_map(|(node, stay)| Some((node.clone(), stay.asked.take()?))).collect();
         let mut lost = self.group.view_touched(|state, touched| leading.tell_parts(state, touched));
         let lease_left = self.group.lease_left();
-        let group = self.group.roles().nodes;
+        let roles = self.group.roles();
+        let voters = roles.nodes.iter().filter(|(id, _)| roles.voters.contains(id)).map(|(_, node)| &node.address);
+        let voters: Vec<_> = voters.filter(|address| !address.is_empty()).cloned().collect();
         let checkpoint_interval = checkpoint_interval(leading.stays.len(), leading.shards);
         for (node, number) in asked {
             let Some(stay) = leading.stays.get_mut(&node) else { continue };
@@ -220,8 +237,14 @@ impl Stays {
                 continue;
             };
             let lease = if node == self.me { self.lease.min(left) } else { self.lease };
-            let is_replica = group.contains_key(&stay.raft_id);
-            if stay.out.try_send(Down::Answer { number, lease, checkpoint_interval, is_replica }).is_err() {
+            let is_replica = roles.nodes.contains_key(&stay.raft_id);
+            let is_new = stay.voters != voters;
+            let voters = if is_new { voters.clone() } else { Vec::new() };
+            if is_new {
+                stay.voters.clone_from(&voters);
+            }
+            let answer = Answer { number, lease, checkpoint_interval, is_replica, voters };
+            if stay.out.try_send(Down::Answer(answer)).is_err() {
                 lost.push(node);
             }
         }

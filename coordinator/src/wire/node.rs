@@ -14,7 +14,7 @@ use crate::{
     attach::{
         admission::{Hello, Rejection},
         part::Change,
-        stays::Down,
+        stays::{Answer, Down},
     },
     model::{ClusterId, Generation, RaftId, State},
 };
@@ -66,11 +66,13 @@ pub(crate) fn down_to_pb(down: &Down) -> Vec<pb::AttachResponse> {
             leader: leader.to_string(),
             is_replica: *is_replica,
         }),
-        Down::Answer { number, lease, checkpoint_interval, is_replica } => {
-            let (lease_ms, checkpoint_interval_ms) = (millis(*lease), millis(*checkpoint_interval));
-            let (number, is_replica) = (*number, *is_replica);
-            Message::Answer(pb::Answer { number, lease_ms, checkpoint_interval_ms, is_replica })
-        }
+        Down::Answer(answer) => Message::Answer(pb::Answer {
+            number: answer.number,
+            lease_ms: millis(answer.lease),
+            checkpoint_interval_ms: millis(answer.checkpoint_interval),
+            is_replica: answer.is_replica,
+            voters: answer.voters.clone(),
+        }),
         Down::Refused(why) => Message::Refusal(refusal_to_pb(why)),
         Down::NotLeader(leader) => {
             Message::NotLeader(pb::NotLeader { leader_address: leader.clone().unwrap_or_default() })
@@ -92,12 +94,13 @@ pub(crate) fn down_from_pb(response: pb::AttachResponse, disk: &ClusterId) -> Re
             let (change, is_last) = part_from_pb(part)?;
             Down::Part(Box::new(change), is_last)
         }
-        Message::Answer(a) => Down::Answer {
+        Message::Answer(a) => Down::Answer(Answer {
             number: a.number,
             lease: Duration::from_millis(a.lease_ms),
             checkpoint_interval: Duration::from_millis(a.checkpoint_interval_ms),
             is_replica: a.is_replica,
-        },
+            voters: a.voters,
+        }),
         Message::Refusal(refusal) => Down::Refused(refusal_from_pb(refusal, disk)?),
         Message::NotLeader(n) => Down::NotLeader(Some(n.leader_address).filter(|address| !address.is_empty())),
     })
