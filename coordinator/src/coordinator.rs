@@ -71,7 +71,7 @@ impl Coordinator {
         if let Some((incoming, mut server)) = server {
             let router = server
                 .add_service(core.group.service())
-                .add_service(NodeServiceServer::new(attach::Service { core: Arc::clone(&core) }));
+                .add_service(NodeServiceServer::new(attach::Service::new(Arc::clone(&core))));
             let mut stop = stop();
             tasks.push(tokio::spawn(async move {
                 let stopped = async { drop(stop.wait_for(|is_stopping| *is_stopping).await) };
@@ -241,16 +241,7 @@ impl Coordinator {
             // Nobody leads: that may pass while there is patience.
             return !self.inner.core.settings.address.is_empty();
         };
-        let me = self.node().clone();
-        let can_take = self.read(|state, _| {
-            let is_fit = |(name, member): (&NodeName, &crate::model::Member)| {
-                *name != me
-                    && member.state == MemberState::Active
-                    && report.nodes.get(name).is_some_and(|node| node.is_alive)
-            };
-            state.members.iter().any(is_fit)
-        });
-        can_take.await.unwrap_or(true)
+        report.nodes.iter().any(|(name, node)| name != self.node() && node.is_alive && node.is_active)
     }
 
     /// Ends when nothing that this node says is to be heard any more: no leader has answered it for about two leases, or it is no part

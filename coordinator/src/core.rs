@@ -106,6 +106,8 @@ impl Core {
     pub(crate) fn own_report(&self) -> Option<Report> {
         self.group.lease_left()?;
         let (roles, me) = (self.group.roles(), self.group.identity().raft_id);
-        Some(Report::new(self.stays.health(), &roles, me))
+        // Before the state is read: see `Stays::health`.
+        let health = self.stays.health();
+        Some(self.group.view(|state| Report::new(state, health, &roles, me)))
     }
 }
