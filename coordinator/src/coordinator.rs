@@ -114,7 +114,8 @@ impl Coordinator {
         self.inner.core.attachment.owner().borrow().clone()?.ok()
     }
 
-    /// What the leader has told this node: its member entry, the shards it owns, their checkpoints and pipelines.
+    /// What the leader has told this node: its member entry, the shards it owns, their pipelines, and the checkpoint that each shard had
+    /// when it became this node's.
     pub fn part(&self) -> watch::Receiver<Arc<State>> {
         self.inner.core.attachment.part()
     }
@@ -193,6 +194,7 @@ impl Coordinator {
         let deadline = Instant::now() + patience;
         let handed_over = async {
             tokio::select! {
+                biased;
                 () = self.hand_over_shards() => true,
                 () = self.abandoned() => false,
             }
