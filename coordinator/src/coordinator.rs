@@ -188,8 +188,8 @@ impl Coordinator {
     }
 
     /// Before this node stops: has its shards handed over, and returns when it has none, when nobody else can take them, when
-    /// nobody leads any more, or when `patience` is over. The node goes on releasing shards as its part changes. One that is no part of the cluster any more, or
-    /// has been superseded, has nothing to say there.
+    /// nobody leads any more, or when `patience` is over. The node goes on releasing shards as its part changes. One that is no part of
+    /// the cluster any more, or has been superseded, has nothing to say there.
     pub async fn leave(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let handed_over = async {

@@ -287,7 +287,7 @@ impl Client {
         let attachment = &self.core.attachment;
         match down {
             Down::Welcome { generation, leader, is_replica } => {
-                attachment.is_replica(is_replica);
+                attachment.set_replica(is_replica);
                 (stay.is_welcome, stay.patience) = (true, Instant::now() + self.core.settings.lease / 2);
                 self.generation = Some(generation);
                 self.last = address.map(str::to_owned);
@@ -307,7 +307,7 @@ impl Client {
                 }
             }
             Down::Answer(answer) => {
-                attachment.is_replica(answer.is_replica);
+                attachment.set_replica(answer.is_replica);
                 if !answer.voters.is_empty() {
                     self.voters = answer.voters;
                 }

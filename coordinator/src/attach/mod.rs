@@ -84,7 +84,7 @@ impl Attachment {
         self.replica.subscribe()
     }
 
-    fn is_replica(&self, is_replica: bool) {
+    fn set_replica(&self, is_replica: bool) {
         self.replica.send_if_modified(|known| known.replace(is_replica) != Some(is_replica));
     }
 }

@@ -64,7 +64,9 @@ impl Parts {
     /// By node, every shard that is or was its own; of those nodes only that were told nothing yet, unless all are meant.
     fn owners_of_all(&self, state: &State, are_all: bool) -> BTreeMap<NodeName, BTreeSet<ShardId>> {
         let meant = self.nodes.iter().filter(|(_, told)| are_all || told.part.is_none());
-        let had = |told: &Told| told.part.iter().flat_map(|part| part.shards.keys().cloned()).collect();
+        let had = |told: &Told| -> BTreeSet<ShardId> {
+            told.part.iter().flat_map(|part| part.shards.keys().cloned()).collect()
+        };
         let mut concerned: BTreeMap<_, BTreeSet<_>> = meant.map(|(node, told)| (node.clone(), had(told))).collect();
         if concerned.is_empty() {
             return concerned;
@@ -86,8 +88,9 @@ impl Parts {
         touched: &Touched,
         concerned: &mut BTreeMap<NodeName, BTreeSet<ShardId>>,
     ) {
-        let known = touched.members.iter().filter(|node| self.nodes.contains_key(*node));
-        known.for_each(|node| drop(concerned.entry(node.clone()).or_default()));
+        for node in touched.members.iter().filter(|node| self.nodes.contains_key(*node)) {
+            concerned.entry(node.clone()).or_default();
+        }
         let of = |name| ShardId::new(name, 0)..=ShardId::new(name, u32::MAX);
         let of_pipelines = touched.pipelines.iter().flat_map(|name| {
             let held = self.holders.range(of(name)).map(|(id, _)| id);

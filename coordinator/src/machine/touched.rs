@@ -62,11 +62,21 @@ impl Touched {
             Kind::InitCluster(_) => *self = Self::all(),
             Kind::RegisterMember(command) => self.note_forgotten(state, &command.name),
             Kind::RemoveMember(command) => self.note_forgotten(state, &command.name),
-            Kind::SetMemberState(command) => drop(self.members.insert(command.name.clone())),
-            Kind::ApplyPipeline(command) => drop(self.pipelines.insert(command.spec.name.clone())),
-            Kind::PausePipeline(command) => drop(self.pipelines.insert(command.name.clone())),
-            Kind::ResumePipeline(command) => drop(self.pipelines.insert(command.name.clone())),
-            Kind::DeletePipeline(command) => drop(self.pipelines.insert(command.name.clone())),
+            Kind::SetMemberState(command) => {
+                self.members.insert(command.name.clone());
+            }
+            Kind::ApplyPipeline(command) => {
+                self.pipelines.insert(command.spec.name.clone());
+            }
+            Kind::PausePipeline(command) => {
+                self.pipelines.insert(command.name.clone());
+            }
+            Kind::ResumePipeline(command) => {
+                self.pipelines.insert(command.name.clone());
+            }
+            Kind::DeletePipeline(command) => {
+                self.pipelines.insert(command.name.clone());
+            }
             Kind::AssignShards(command) => {
                 self.shards.extend(command.assignments.iter().map(|assignment| assignment.shard.clone()));
             }

@@ -215,7 +215,7 @@ mod tests {
         for revision in 0..=EARLIER_SPECS_MAX {
             let source = SourceIdentity { servers: vec![], share_group: None, client_id_prefix: String::new() };
             let (name, filter) = ("a".parse().unwrap(), "x".repeat(256 << 10));
-            let manifest = format!("{revision:0width$}", width = 256 << 10);
+            let manifest = format!("{revision:02}{}", "x".repeat((256 << 10) - 2));
             let spec = PipelineSpec { name, shards: 1.try_into().unwrap(), source, filters: vec![filter], manifest };
             machine::apply(&mut state, Command { proposed_at: UnixMs(1), kind: ApplyPipeline { spec }.into() });
             let owner = Owner { node: "n".parse().unwrap(), generation: Generation(1) };
