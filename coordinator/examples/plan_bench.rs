@@ -1,4 +1,5 @@
-//! What a cluster of 1,000 nodes and 100,000 shards costs the leader: the time of a plan and of a snapshot, and the memory.
+//! What a cluster of 1,000 nodes and 100,000 shards costs the leader: the time of a plan, of telling nodes their parts and of a snapshot,
+//! and the memory.
 //!
 //! `cargo run --release -p sluice-coordinator --example plan_bench [nodes] [shards]`. Prints a table; ends with 1 if a bound is missed.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for whoever works on the planner")]
@@ -11,8 +12,10 @@ use std::{
 
 use prost::Message as _;
 use sluice_coordinator::{
+    Parts,
     machine::{
-        ApplyPipeline, AssignShards, Command, Kind, RecordCheckpoints, RegisterMember, StartMoves, apply, invariants,
+        ApplyPipeline, AssignShards, Command, Kind, RecordCheckpoints, RegisterMember, ShardAssignment, StartMoves,
+        Touched, apply, invariants,
     },
     model::{
         Checkpoint, Epoch, Ledger, NodeName, Offset, Owner, PipelineSpec, RaftId, Revision, Session, ShardId,
@@ -25,6 +28,12 @@ use sluice_proto::state::v1 as pb;
 /// What the design asks for.
 const PLAN_MAX: Duration = Duration::from_millis(500);
 const SNAPSHOT_MAX: Duration = Duration::from_secs(5);
+/// Nodes wait for half a lease, a second, for the answer to a keep-alive, which comes after what they are told. Of that, what a change
+/// may take that is a matter of course; and one for which all must be looked at.
+const TELL_MAX: Duration = Duration::from_millis(10);
+const TELL_ALL_MAX: Duration = Duration::from_millis(500);
+/// Proposals of checkpoints in a second, as the leader paces them.
+const CHECKPOINTS_PER_SECOND: usize = 160;
 /// So many pipelines share the shards.
 const PIPELINES: u32 = 100;
 /// Kafka partitions that each shard has written to.
@@ -49,6 +58,7 @@ fn main() -> ExitCode {
     bench.plan("nothing to do");
     bench.checkpoint_all();
     bench.nodes.remove(&name(nodes / 2));
+    bench.tell_all();
     bench.plan("one node lost");
     for ordinal in nodes..nodes + 10 {
         bench.join(ordinal);
@@ -110,8 +120,8 @@ impl Bench {
 
     /// Plans, tells how long it took and what came out, and applies it.
     fn plan(&mut self, what: &str) {
-        let inputs =
-            Inputs { now: UnixMs(1_700_000_001_000), nodes: &self.nodes, rates: &self.rates, settings: &self.settings };
+        let (now, late) = (UnixMs(1_700_000_001_000), BTreeMap::new());
+        let inputs = Inputs { now, nodes: &self.nodes, rates: &self.rates, late: &late, settings: &self.settings };
         let (commands, took) = timed(|| plan(&self.state, &inputs));
         let shards: usize = commands.iter().map(shards_of).sum();
         let (_, applied) = timed(|| commands.into_iter().for_each(|command| drop(apply(&mut self.state, command))));
@@ -125,7 +135,7 @@ impl Bench {
     }
 
     /// Every shard has a session and has delivered to every partition.
-    fn checkpoint_all(&mut self) {
+    fn checkpoints(&self) -> BTreeMap<Owner, Vec<(ShardId, Checkpoint)>> {
         let mut of: BTreeMap<Owner, Vec<(ShardId, Checkpoint)>> = BTreeMap::new();
         for (id, shard) in &self.state.shards {
             let offset =
@@ -146,6 +156,11 @@ impl Bench {
             };
             of.entry(shard.owner.clone().unwrap()).or_default().push((id.clone(), checkpoint));
         }
+        of
+    }
+
+    fn checkpoint_all(&mut self) {
+        let of = self.checkpoints();
         let commands = of.len();
         let (_, took) = timed(|| {
             for (node, checkpoints) in of {
@@ -158,6 +173,35 @@ impl Bench {
             ms(took),
             memory("VmRSS")
         );
+    }
+
+    /// Tells every node its whole part, then what has changed.
+    fn tell_all(&mut self) {
+        let mut parts = Parts::default();
+        let owners: BTreeSet<_> = self.state.shards.values().filter_map(|shard| shard.owner.clone()).collect();
+        owners.into_iter().for_each(|owner| parts.attach(owner));
+        self.tell(&mut parts, "told to all nodes at once, all of it", vec![], TELL_ALL_MAX);
+        let checkpoints = self.checkpoints().into_iter().take(CHECKPOINTS_PER_SECOND);
+        let checkpoints = checkpoints.map(|(node, checkpoints)| RecordCheckpoints { node, checkpoints }.into());
+        self.tell(&mut parts, "told after a second of checkpoints", checkpoints.collect(), TELL_MAX);
+        let mut owned = self.state.shards.iter().filter_map(|(id, shard)| Some((id, shard.owner.as_ref()?)));
+        let (shard, from) = owned.next().map(|(shard, owner)| (shard.clone(), owner)).unwrap();
+        let owner = owned.map(|(_, owner)| owner).find(|owner| *owner != from).unwrap().clone();
+        let move_one = AssignShards { assignments: vec![ShardAssignment { shard, owner }] };
+        self.tell(&mut parts, "told after one shard was moved", vec![move_one.into()], TELL_MAX);
+        let pipeline = self.state.pipelines.values().next().unwrap();
+        let spec = PipelineSpec { manifest: "y".repeat(1_000), ..pipeline.spec.clone() };
+        self.tell(&mut parts, "told after one pipeline was changed", vec![ApplyPipeline { spec }.into()], TELL_ALL_MAX);
+    }
+
+    fn tell(&mut self, parts: &mut Parts, what: &str, kinds: Vec<Kind>, within: Duration) {
+        let (mut touched, proposed_at) = (Touched::default(), UnixMs(1_700_000_000_000));
+        let commands = kinds.into_iter().map(|kind| Command { proposed_at, kind });
+        let (_, applied) = timed(|| commands.for_each(|command| drop(touched.apply(&mut self.state, command))));
+        let (changes, took) = timed(|| parts.changes(&self.state, &touched));
+        let (took_ms, nodes) = (ms(took), changes.len());
+        println!("{what:38} tell {took_ms:>6.2} ms, {nodes:>6} nodes concerned, applied in {:>6.1} ms", ms(applied));
+        self.is_within_bounds &= took < within;
     }
 
     fn snapshot(&mut self) {

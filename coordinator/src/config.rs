@@ -30,7 +30,7 @@ pub struct Config {
     pub voters_max: usize,
     /// How long a node may start tasks after a keep-alive that was answered. Default 2 s.
     pub lease: Duration,
-    /// Between two keep-alives. Default 300 ms: six of them in a lease.
+    /// Between two keep-alives. Default 300 ms: six of them in a lease. The leader's own come more often where its Raft lease is short.
     pub keep_alive: Duration,
     /// Raft's clockwork.
     pub timings: Timings,

@@ -71,7 +71,7 @@ impl Coordinator {
         if let Some((incoming, mut server)) = server {
             let router = server
                 .add_service(core.group.service())
-                .add_service(NodeServiceServer::new(attach::Service { core: Arc::clone(&core) }));
+                .add_service(NodeServiceServer::new(attach::Service::new(Arc::clone(&core))));
             let mut stop = stop();
             tasks.push(tokio::spawn(async move {
                 let stopped = async { drop(stop.wait_for(|is_stopping| *is_stopping).await) };
@@ -114,7 +114,8 @@ impl Coordinator {
         self.inner.core.attachment.owner().borrow().clone()?.ok()
     }
 
-    /// What the leader has told this node: its member entry, the shards it owns, their checkpoints and pipelines.
+    /// What the leader has told this node: its member entry, the shards it owns, their pipelines, and the checkpoint that each shard had
+    /// when it became this node's.
     pub fn part(&self) -> watch::Receiver<Arc<State>> {
         self.inner.core.attachment.part()
     }
@@ -167,7 +168,12 @@ impl Coordinator {
 
     /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
-        Status::of(&self.inner.core)
+        let mut status = Status::of(&self.inner.core);
+        if !self.inner.core.has_replica() {
+            // Of a node that was in the group once: how things were then.
+            status.members.clear();
+        }
+        status
     }
 
     /// Founds a cluster on this node, although not all that it waits for have said that they are in none.
@@ -181,12 +187,20 @@ impl Coordinator {
         answered.await.map_err(|_| stopping())?
     }
 
-    /// Before this node stops: has its shards handed over, and returns when it has none, when nobody else can take them, or
-    /// when `patience` is over. The node goes on releasing shards as its part changes.
+    /// Before this node stops: has its shards handed over, and returns when it has none, when nobody else can take them, when
+    /// nobody leads any more, or when `patience` is over. The node goes on releasing shards as its part changes. One that is no part of
+    /// the cluster any more, or has been superseded, has nothing to say there.
     pub async fn leave(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
+        let handed_over = async {
+            tokio::select! {
+                biased;
+                () = self.hand_over_shards() => true,
+                () = self.abandoned() => false,
+            }
+        };
         // Over: what is left is fenced by its epoch, and taken over when this node's lease ends.
-        if timeout(patience, self.hand_over_shards()).await.is_err() {
+        if !timeout(patience, handed_over).await.unwrap_or(false) {
             let shards = self.part().borrow().shards.len();
             tracing::warn!(shards, "not every shard was handed over in time");
         }
@@ -197,6 +211,7 @@ impl Coordinator {
         let mut part = self.part();
         let mut is_told = false;
         loop {
+            let Some(me) = self.me() else { return };
             if part.borrow_and_update().shards.is_empty() && is_told {
                 return;
             }
@@ -204,8 +219,13 @@ impl Coordinator {
                 return;
             }
             if !is_told {
-                let stopping = SetMemberState { name: self.node().clone(), state: MemberState::Stopping };
+                let (name, generation) = (me.node, Some(me.generation));
+                let stopping = SetMemberState { name, state: MemberState::Stopping, generation };
                 match self.propose(stopping).await {
+                    Ok(Outcome::Refused(refusal)) => {
+                        tracing::info!(%refusal, "what runs here is no business of the cluster's any more");
+                        return;
+                    }
                     Ok(_) => is_told = true,
                     Err(error) => tracing::warn!(%error, "the cluster could not be told that this node stops"),
                 }
@@ -223,16 +243,18 @@ impl Coordinator {
             // Nobody leads: that may pass while there is patience.
             return !self.inner.core.settings.address.is_empty();
         };
-        let me = self.node().clone();
-        let can_take = self.read(|state, _| {
-            let is_fit = |(name, member): (&NodeName, &crate::model::Member)| {
-                *name != me
-                    && member.state == MemberState::Active
-                    && report.nodes.get(name).is_some_and(|node| node.is_alive)
-            };
-            state.members.iter().any(is_fit)
-        });
-        can_take.await.unwrap_or(true)
+        report.nodes.iter().any(|(name, node)| name != self.node() && node.is_alive && node.is_active)
+    }
+
+    /// Ends when nothing that this node says is to be heard any more: no leader has answered it for about two leases, or it is no part
+    /// of the cluster. A leader that comes later is no reason to wait for one.
+    pub async fn abandoned(&self) {
+        let mut owner = self.inner.core.attachment.owner();
+        let (lease, silence_max) = (self.lease(), self.inner.core.settings.silence_max);
+        tokio::select! {
+            () = lease.silent_for(silence_max) => {}
+            _ = owner.wait_for(|known| matches!(known, Some(Err(_)))) => {}
+        }
     }
 
     /// If this node leads and another voter has all of the log, lets that one lead.

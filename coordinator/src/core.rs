@@ -41,7 +41,12 @@ pub(crate) struct Settings {
     pub(crate) voters_max: usize,
     pub(crate) lease: Duration,
     pub(crate) keep_alive: Duration,
+    /// The same at this very process: a leader's own lease is never longer than its Raft lease, one `election_max` from a heartbeat that
+    /// a quorum has answered, and is to outlast two of these.
+    pub(crate) own_keep_alive: Duration,
     pub(crate) propose_within: Duration,
+    /// After so long without a leader's answer none is to be expected soon: longer than an election takes.
+    pub(crate) silence_max: Duration,
     pub(crate) plan: plan::Settings,
 }
 
@@ -58,7 +63,9 @@ impl Core {
             voters_max: config.voters_max,
             lease: config.lease,
             keep_alive: config.keep_alive,
+            own_keep_alive: config.keep_alive.min(config.timings.election_max / 4),
             propose_within: config.propose_within,
+            silence_max: (config.lease * 2).max(config.timings.election_max * 3),
             plan: config.plan,
         };
         Self {
@@ -84,8 +91,12 @@ impl Core {
         self.attachment.leader().map(|leader| leader.name).or_else(|| self.group.roles().leader_name)
     }
 
-    /// Whether this node has a copy of the state of its own.
+    /// Whether this node has a copy of the state of its own. What its Raft knows of itself is not enough: a node that is forgotten while
+    /// it is away, or drained, is told no more, and goes on believing that it is in the group.
     pub(crate) fn has_replica(&self) -> bool {
+        if *self.attachment.replica().borrow() == Some(false) {
+            return false;
+        }
         let (roles, me) = (self.group.roles(), self.group.identity().raft_id);
         (roles.voters.contains(&me) || roles.learners.contains(&me))
             && self.group.view(|state| state.cluster_id.is_some())
@@ -95,6 +106,8 @@ impl Core {
     pub(crate) fn own_report(&self) -> Option<Report> {
         self.group.lease_left()?;
         let (roles, me) = (self.group.roles(), self.group.identity().raft_id);
-        Some(Report::new(self.stays.health(), &roles, me))
+        // Before the state is read: see `Stays::health`.
+        let health = self.stays.health();
+        Some(self.group.view(|state| Report::new(state, health, &roles, me)))
     }
 }

@@ -23,7 +23,7 @@ mod status;
 mod transport;
 mod wire;
 
-pub use attach::{Lease, Rejection};
+pub use attach::{Change, Lease, Parts, Rejection};
 pub use coordinator::{Config, Coordinator, MemberStatus, ProposeError, StartError, Status, Timings, now};
 pub use raft::{DataDirError, JoinError, RecoverError, Recovery, recover};
 pub use transport::{Transport, TransportError};

@@ -4,9 +4,16 @@
 //! A file is blocks of commands, `---`, and the output they must give. `SLUICE_BLESS=1` writes the output into the files.
 //! Each command is one second later than the one before. Members are alive and stable unless the script says otherwise.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use crate::{
+    leader::handovers::Handovers,
     machine::{
         self, ApplyPipeline, AssignShards, CancelMoves, Command, DeletePipeline, InitCluster, Kind, Outcome,
         PausePipeline, RecordCheckpoints, RegisterMember, RemoveMember, ResumePipeline, SetMemberState,
@@ -16,7 +23,7 @@ use crate::{
         Checkpoint, Epoch, Generation, Ledger, MemberState, NodeName, Owner, PipelineSpec, RaftId, Revision, Session,
         ShardId, SourceIdentity, State, TaskState, TaskStatus, UnixMs,
     },
-    plan::{Balance, Health, Inputs, Settings, plan},
+    plan::{Balance, Health, Inputs, Late, Settings, plan},
 };
 
 /// Runs every script in `dir` and compares.
@@ -39,7 +46,7 @@ pub(crate) fn run_all(dir: &str) {
 
 /// The script with the output that it really gives.
 fn transcript(script: &str) -> String {
-    let mut machine = Machine::default();
+    let mut machine = Machine::new();
     let mut out = String::new();
     let mut is_output = false;
     for line in script.lines() {
@@ -66,7 +73,6 @@ fn transcript(script: &str) -> String {
     out
 }
 
-#[derive(Default)]
 struct Machine {
     state: State,
     now: UnixMs,
@@ -75,6 +81,8 @@ struct Machine {
     health: BTreeMap<NodeName, Health>,
     rates: BTreeMap<ShardId, f64>,
     settings: Settings,
+    handovers: Handovers,
+    began: Instant,
 }
 
 /// A command line's words: bare ones in order, `key=value` ones by key.
@@ -103,6 +111,12 @@ impl<'a> Words<'a> {
 }
 
 impl Machine {
+    fn new() -> Self {
+        let (state, now, said, settings) = (State::default(), UnixMs(0), String::new(), Settings::default());
+        let (health, rates, handovers) = (BTreeMap::new(), BTreeMap::new(), Handovers::default());
+        Self { state, now, said, health, rates, settings, handovers, began: Instant::now() }
+    }
+
     fn line(&mut self, line: &str) {
         let words = Words::new(line);
         match words.bare[0] {
@@ -144,6 +158,7 @@ impl Machine {
         if matches!(outcome, Outcome::Refused(_)) {
             assert_eq!(before, self.state, "a refusal changed the state");
         }
+        self.late();
         outcome
     }
 
@@ -152,11 +167,17 @@ impl Machine {
         self.health.insert(words.bare[1].parse().unwrap(), Health { is_alive, stable_for });
     }
 
-    fn planned(&self) -> Vec<Command> {
+    fn late(&mut self) -> BTreeMap<ShardId, Late> {
+        let now = self.began + Duration::from_millis(self.now.0);
+        self.handovers.late(&self.state, self.settings.handover_deadline, now)
+    }
+
+    fn planned(&mut self) -> Vec<Command> {
+        let late = self.late();
         let well = Health { is_alive: true, stable_for: Duration::MAX };
         let health = |name: &NodeName| self.health.get(name).copied().unwrap_or(well);
         let nodes = self.state.members.keys().map(|name| (name.clone(), health(name))).collect();
-        let inputs = Inputs { now: self.now, nodes: &nodes, rates: &self.rates, settings: &self.settings };
+        let inputs = Inputs { now: self.now, nodes: &nodes, rates: &self.rates, late: &late, settings: &self.settings };
         plan(&self.state, &inputs)
     }
 
@@ -245,9 +266,9 @@ fn command(words: &Words<'_>) -> Kind {
             let (address, admin_address) = (String::new(), String::new());
             RegisterMember { name: name.parse().unwrap(), raft_id, address, admin_address }.into()
         }
-        "fill" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Active }.into(),
-        "drain" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Draining }.into(),
-        "stop" => SetMemberState { name: name.parse().unwrap(), state: MemberState::Stopping }.into(),
+        "fill" => becomes(name, MemberState::Active),
+        "drain" => becomes(name, MemberState::Draining),
+        "stop" => becomes(name, MemberState::Stopping),
         "remove" => RemoveMember { name: name.parse().unwrap(), force: words.has("force") }.into(),
         "move" => {
             let one = |word: &&str| {
@@ -274,6 +295,13 @@ fn command(words: &Words<'_>) -> Kind {
         }
         other => panic!("unknown command {other}"),
     }
+}
+
+/// Of `node`, or of `node@generation` alone.
+fn becomes(words: &str, state: MemberState) -> Kind {
+    let (name, generation) = words.split_once('@').map_or((words, None), |(name, at)| (name, Some(at)));
+    let generation = generation.map(|at| Generation(at.parse().unwrap()));
+    SetMemberState { name: name.parse().unwrap(), state, generation }.into()
 }
 
 fn spec(name: &str, words: &Words<'_>) -> PipelineSpec {

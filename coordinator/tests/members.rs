@@ -11,7 +11,7 @@ use std::{
 };
 
 use sluice_coordinator::{
-    ProposeError, Rejection, StartError,
+    Config, Coordinator, ProposeError, Rejection, StartError, Timings,
     machine::{Outcome, RemoveMember, SetMemberState},
     model::MemberState,
 };
@@ -112,7 +112,7 @@ async fn drained_filled_removed() {
     eventually("every node has two", || is_even(&nodes, 6)).await;
     let out = follower(&nodes);
     let name = nodes[out].name.clone();
-    let set = |state| SetMemberState { name: name.clone(), state };
+    let set = |state| SetMemberState { name: name.clone(), state, generation: None };
     let (drain, fill) = (set(MemberState::Draining), set(MemberState::Active));
     nodes[out].on(|c| async move { c.propose(drain).await }).await.unwrap();
     eventually("it is empty", || is_settled(&nodes, 6) && nodes[out].part() == 0).await;
@@ -178,7 +178,7 @@ async fn without_a_quorum_leases_lapse_and_with_it_all_goes_on() {
     let lease = nodes[2].coordinator().lease();
     eventually("the lease lapses", || !lease.is_valid()).await;
     let name = nodes[2].name.clone();
-    let drain = SetMemberState { name, state: MemberState::Draining };
+    let drain = SetMemberState { name, state: MemberState::Draining, generation: None };
     let error = nodes[2].on(|c| async move { c.propose(drain).await }).await.unwrap_err();
     assert!(matches!(error, ProposeError::Unavailable(_) | ProposeError::Unknown(_)), "{error}");
     // What it had it still has: nobody could give it away.
@@ -250,4 +250,94 @@ async fn a_recovered_node_has_all_shards_and_takes_others_with_new_disks_only() 
         is_even(&nodes, 6) && leader(&nodes).is_some_and(|leader| leader.voters().len() == 3)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_superseded_process_says_nothing_of_its_successor() {
+    let nodes = cluster(3, 5).await;
+    nodes[0].apply(6).await;
+    eventually("every node has two", || is_even(&nodes, 6)).await;
+    let old = follower(&nodes);
+    let mut successor = Node::new(nodes[old].name.as_str(), nodes[old].plan.clone());
+    successor.plan.may_found = false;
+    successor.start().await;
+    assert_eq!(successor.attached().await.generation.0, 2);
+    let failed = nodes[old].on(|c| async move { c.failed().await }).await;
+    assert!(failed.contains("another process has started"), "{failed}");
+    let began = Instant::now();
+    nodes[old].on(|c| async move { c.leave(Duration::from_secs(10)).await }).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "there is nothing to wait for: {:?}", began.elapsed());
+    // Nor would the cluster have believed it.
+    let name = nodes[old].name.clone();
+    let generation = Some(sluice_coordinator::model::Generation(1));
+    let stopping = SetMemberState { name: name.clone(), state: MemberState::Stopping, generation };
+    let said = leader(&nodes).unwrap().on(|c| async move { c.propose(stopping).await }).await.unwrap();
+    assert!(matches!(said, Outcome::Refused(_)), "{said:?}");
+    let member = leader(&nodes).unwrap().coordinator().view(|state| state.members[&name].clone());
+    assert_eq!((member.state, member.generation.0), (MemberState::Active, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_in_the_group_does_not_show_how_things_were_then() {
+    let nodes = cluster(4, 5).await;
+    nodes[0].apply(4).await;
+    let voters = leader(&nodes).unwrap().voters();
+    let learner = nodes.iter().find(|node| !voters.contains(&node.name.to_string())).unwrap();
+    let members = || learner.coordinator().status().members.len();
+    eventually("the fourth has a copy", || members() == 4).await;
+    let drain = SetMemberState { name: learner.name.clone(), state: MemberState::Draining, generation: None };
+    nodes[0].on(|c| async move { c.propose(drain).await }).await.unwrap();
+    eventually("nobody keeps a copy on it any more", || members() == 0).await;
+    nodes[0].apply(7).await;
+    let shards = learner.on(|c| async move { c.read(|state, _| state.shards.len()).await }).await.unwrap();
+    assert_eq!(shards, 7);
+    let began = Instant::now();
+    learner.apply(8).await;
+    assert!(began.elapsed() < Duration::from_millis(900), "it waited for its own copy: {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_when_nobody_leads_does_not_wait_out_its_patience() {
+    let mut nodes = cluster(3, 5).await;
+    nodes[0].apply(6).await;
+    eventually("every node has two", || is_even(&nodes, 6)).await;
+    nodes[0].kill();
+    nodes[1].kill();
+    let began = Instant::now();
+    nodes[2].on(|c| async move { c.leave(Duration::from_secs(15)).await }).await;
+    assert!(began.elapsed() < LEASE * 4, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaders_own_lease_outlasts_its_keep_alives_however_rare_those_of_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let seconds = Duration::from_secs;
+    let mut config = Config::new(dir.path(), "n-0".parse().unwrap());
+    (config.lease, config.keep_alive) = (seconds(30), seconds(10));
+    config.timings = Timings { election_min: seconds(1), election_max: seconds(4), ..Timings::default() };
+    let coordinator = Coordinator::start(config).await.unwrap();
+    coordinator.attached().await.unwrap();
+    let lease = coordinator.lease();
+    lease.valid().await;
+    assert!(tokio::time::timeout(seconds(6), lease.lapsed()).await.is_err(), "it lapsed between two keep-alives");
+    coordinator.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_outside_the_group_finds_the_next_leader_without_its_seeds() {
+    let mut nodes = cluster(3, 3).await;
+    let seed = nodes.iter().position(Node::is_leader).unwrap();
+    let mut outside = Node::new("n-9", nodes[0].plan.clone());
+    outside.plan.may_found = false;
+    outside.plan.seeds = vec![nodes[seed].address.clone()];
+    outside.start().await;
+    outside.attached().await;
+    assert!(outside.coordinator().status().members.is_empty(), "it has no copy of the state");
+    let lease = outside.coordinator().lease();
+    outside.on(async |c| c.lease().valid().await).await;
+    nodes[seed].kill();
+    let killed = Instant::now();
+    eventually("another leads", || leader(&nodes).is_some()).await;
+    let attached = outside.on(move |_| async move { lease.confirmed_since(killed).await });
+    tokio::time::timeout(Duration::from_secs(20), attached).await.expect("it finds the leader");
 }

@@ -12,7 +12,12 @@ use sluice_coordinator::{
     machine::{ApplyPipeline, Outcome},
     plan,
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     admin::Admin,
@@ -28,6 +33,9 @@ const APPLY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a hand-over may take beyond the delivery of what is in flight: the decision, the word back, and some.
 const HANDOVER_MARGIN: Duration = Duration::from_secs(5);
+
+/// What a proposal under way may still take once every task has said its last word: nobody waits for it.
+const PROPOSAL_WITHIN: Duration = Duration::from_millis(500);
 
 /// Why a node did not start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -254,9 +262,11 @@ impl Work {
         let registry = Arc::clone(&self.registry);
         let supervisor = Supervisor::start(supervision(&self.config), &self.coordinator, me, registry, checkpointer)?;
         self.advance(Stage::Applying, Stage::Up);
-        let is_clean = supervisor.run(stop.clone()).await;
+        let mut is_clean = supervisor.run(stop.clone()).await;
         // With the supervisor went the last handle.
-        let is_clean = checkpoints.await.is_ok() && is_clean;
+        let abort = checkpoints.abort_handle();
+        is_clean &= !matches!(timeout(PROPOSAL_WITHIN, checkpoints).await, Ok(Err(_)));
+        abort.abort();
         // One that ended by itself did so with the coordinator, whose own word of it counts.
         drop(stop.wait_for(|is_stopped| *is_stopped).await);
         Ok(is_clean)

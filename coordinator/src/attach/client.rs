@@ -57,6 +57,7 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         life: rand::random(),
         generation: None,
         last: None,
+        voters: Vec::new(),
         rounds: 0,
         wrong_rounds: 0,
         lines: join::Lines::default(),
@@ -93,6 +94,8 @@ struct Client {
     generation: Option<Generation>,
     /// Where it was attached last.
     last: Option<String>,
+    /// Where the voters were then. A node outside the group knows nobody else but its seeds, which may be long gone.
+    voters: Vec<String>,
     /// Without success, since the last one.
     rounds: u32,
     wrong_rounds: u32,
@@ -122,8 +125,12 @@ impl Client {
         if let Some(end) = end {
             return end;
         }
-        // Nobody whom it knows to lead does: ask others who does.
-        let others = join::some_of(&core, join::addresses(&core).await);
+        // Nobody whom it knows to lead does: ask others who does, voters first of all.
+        let mut others = self.voters.clone();
+        others.extend(join::some_of(&core, join::addresses(&core).await));
+        others.retain(|address| *address != core.settings.address);
+        others.sort();
+        others.dedup();
         let (answers, _) = join::ask_all(&core, &mut self.lines, &others, ASK_WITHIN).await;
         for Said { leader_address, answer, address } in answers {
             match answer.cluster_id {
@@ -234,7 +241,8 @@ impl Client {
             is_welcome: false,
             patience: Instant::now() + core.settings.lease,
         };
-        let mut ticks = interval(core.settings.keep_alive);
+        let every = if link.is_here() { core.settings.own_keep_alive } else { core.settings.keep_alive };
+        let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             tokio::select! {
@@ -280,7 +288,8 @@ impl Client {
     fn take(&mut self, stay: &mut Stay, down: Down, address: Option<&str>) -> Option<End> {
         let attachment = &self.core.attachment;
         match down {
-            Down::Welcome { generation, leader } => {
+            Down::Welcome { generation, leader, is_replica } => {
+                attachment.set_replica(is_replica);
                 (stay.is_welcome, stay.patience) = (true, Instant::now() + self.core.settings.lease / 2);
                 self.generation = Some(generation);
                 self.lines = join::Lines::default();
@@ -300,14 +309,17 @@ impl Client {
                     attachment.part.send_replace(Arc::clone(&self.part));
                 }
             }
-            Down::Answer { number, lease, checkpoint_interval } => {
-                if let Some(sent_at) = stay.answered(number) {
-                    stay.patience = Instant::now() + self.core.settings.lease / 2;
-                    attachment.held.answered(sent_at, lease);
+            Down::Answer(answer) => {
+                attachment.set_replica(answer.is_replica);
+                if !answer.voters.is_empty() {
+                    self.voters = answer.voters;
                 }
-                attachment
-                    .checkpoint_interval
-                    .send_if_modified(|known| std::mem::replace(known, checkpoint_interval) != checkpoint_interval);
+                if let Some(sent_at) = stay.answered(answer.number) {
+                    stay.patience = Instant::now() + self.core.settings.lease / 2;
+                    attachment.held.answered(sent_at, answer.lease);
+                }
+                let interval = answer.checkpoint_interval;
+                attachment.checkpoint_interval.send_if_modified(|known| std::mem::replace(known, interval) != interval);
             }
             down @ (Down::Refused(_) | Down::NotLeader(_)) => return Some(refused(down)),
         }

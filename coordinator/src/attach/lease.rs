@@ -86,6 +86,21 @@ impl Lease {
         }
     }
 
+    /// Waits until no keep-alive has been answered that was sent in the last `length`.
+    pub async fn silent_for(&self, length: Duration) {
+        let mut told = self.told.clone();
+        loop {
+            let confirmed = told.borrow_and_update().confirmed;
+            let Some(until) = confirmed.map(|sent| sent + length).filter(|until| *until > Instant::now()) else {
+                return;
+            };
+            tokio::select! {
+                () = sleep_until(until.into()) => {}
+                changed = told.changed() => if changed.is_err() { sleep_until(until.into()).await },
+            }
+        }
+    }
+
     async fn wait_for(&self, is_so: impl Fn(&Told) -> bool) {
         let mut told = self.told.clone();
         if told.wait_for(|told| is_so(told)).await.is_err() {
@@ -122,6 +137,19 @@ mod tests {
         lease.lapsed().await;
         assert!(!lease.is_valid());
         assert!(timeout(SHORT, lease.valid()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn silence_counts_from_the_last_answered_keep_alive() {
+        let held = Held::new();
+        let lease = held.handle();
+        timeout(SHORT, lease.silent_for(SHORT)).await.expect("nobody ever answered");
+        held.answered(Instant::now(), Duration::ZERO);
+        let began = Instant::now();
+        assert!(timeout(SHORT, lease.silent_for(SHORT * 3)).await.is_err());
+        held.answered(Instant::now(), Duration::ZERO);
+        lease.silent_for(SHORT * 3).await;
+        assert!(began.elapsed() >= SHORT * 4);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod client;
 mod lease;
 mod link;
 pub(crate) mod part;
+mod parts;
 mod round;
 mod service;
 pub(crate) mod stays;
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 pub use admission::Rejection;
 pub(crate) use client::run;
 pub use lease::Lease;
+pub use part::Change;
+pub use parts::Parts;
 pub(crate) use service::Service;
 
 use crate::model::{NodeName, Owner, State};
@@ -39,6 +42,7 @@ pub(crate) struct Attachment {
     held: lease::Held,
     leader: watch::Sender<Option<Leader>>,
     checkpoint_interval: watch::Sender<Duration>,
+    replica: watch::Sender<Option<bool>>,
 }
 
 impl Attachment {
@@ -49,6 +53,7 @@ impl Attachment {
             held: lease::Held::new(),
             leader: watch::Sender::new(None),
             checkpoint_interval: watch::Sender::new(Duration::ZERO),
+            replica: watch::Sender::new(None),
         }
     }
 
@@ -79,5 +84,14 @@ impl Attachment {
 
     pub(crate) fn checkpoint_interval(&self) -> Duration {
         *self.checkpoint_interval.borrow()
+    }
+
+    /// Whether this node is in the Raft group, as the last leader said that it was attached to; None: none has said yet.
+    pub(crate) fn replica(&self) -> watch::Receiver<Option<bool>> {
+        self.replica.subscribe()
+    }
+
+    fn set_replica(&self, is_replica: bool) {
+        self.replica.send_if_modified(|known| known.replace(is_replica) != Some(is_replica));
     }
 }

@@ -1,15 +1,14 @@
-//! A node's part of the state: its member entry, the shards it owns, their checkpoints and pipelines. PURE.
+//! A node's part of the state: its member entry, the shards it owns, their pipelines, and from where to go on. PURE.
 //!
-//! The leader remembers what it has told a node and tells what has changed since; the node takes the changes in. Both hold the
-//! part as a small [`State`].
+//! A shard's checkpoint is told with its assignment. What the owner checkpoints itself it knows first, and is not told again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::model::{Owner, PipelineName, Shard, ShardId, State};
+use crate::model::{Owner, PipelineName, ShardId, State};
 
 /// What brings a node's part from what it was told before to what it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Change {
+pub struct Change {
     /// Replaces all that was told before.
     pub(crate) is_whole: bool,
     /// New or changed entries.
@@ -19,74 +18,72 @@ pub(crate) struct Change {
     pub(crate) checkpoints_removed: Vec<ShardId>,
 }
 
-/// The shards of each of `owners`, found in one walk over the state.
-pub(crate) fn by_owner<'a>(
-    state: &'a State,
-    owners: &BTreeSet<&Owner>,
-) -> BTreeMap<&'a Owner, Vec<(&'a ShardId, &'a Shard)>> {
-    let mut mine: BTreeMap<&Owner, Vec<_>> = BTreeMap::new();
-    for (id, shard) in &state.shards {
-        if let Some(owner) = shard.owner.as_ref().filter(|owner| owners.contains(owner)) {
-            mine.entry(owner).or_default().push((id, shard));
-        }
-    }
-    mine
-}
-
-/// What `owner`, who has `shards`, must be told after `told`; None: nothing. Without `told` it is the whole part.
-pub(crate) fn change(
+/// What `owner` must be told after `told`, if only its member entry and `ids` may have changed, or any of their pipelines; None: nothing.
+/// Without `told` it is the whole part, and `ids` are all that it owns.
+pub(crate) fn change<'a>(
     state: &State,
     owner: &Owner,
-    shards: &[(&ShardId, &Shard)],
+    ids: impl IntoIterator<Item = &'a ShardId>,
     told: Option<&State>,
 ) -> Option<Change> {
     let nothing = State::default();
     let is_whole = told.is_none();
     let told = told.unwrap_or(&nothing);
     let mut change = Change { is_whole, ..Change::default() };
-    let changed = &mut change.changed;
-    let mut kept = Kept::default();
-    changed.cluster_id.clone_from(&state.cluster_id);
+    change.changed.cluster_id.clone_from(&state.cluster_id);
     if let Some(member) = state.members.get(&owner.node).filter(|member| told.members.get(&owner.node) != Some(member))
     {
-        changed.members.insert(owner.node.clone(), member.clone());
+        change.changed.members.insert(owner.node.clone(), member.clone());
     }
-    for (id, shard) in shards {
-        kept.shards.insert(*id);
-        if told.shards.get(*id) != Some(shard) {
-            changed.shards.insert((*id).clone(), (*shard).clone());
-        }
-        if let Some((id, checkpoint)) = state.checkpoints.get_key_value(*id) {
-            kept.checkpoints.insert(id);
-            if told.checkpoints.get(id) != Some(checkpoint) {
-                changed.checkpoints.insert(id.clone(), checkpoint.clone());
-            }
-        }
-        if kept.pipelines.last().is_some_and(|last| **last == id.pipeline) {
-            continue;
-        }
-        if let Some((name, pipeline)) = state.pipelines.get_key_value(&id.pipeline) {
-            kept.pipelines.insert(name);
-            if told.pipelines.get(name) != Some(pipeline) {
-                changed.pipelines.insert(name.clone(), pipeline.clone());
-            }
-        }
+    let mut pipelines = BTreeSet::new();
+    for id in ids {
+        pipelines.insert(&id.pipeline);
+        change.shard(state, owner, id, told);
     }
-    change.pipelines_removed = told.pipelines.keys().filter(|name| !kept.pipelines.contains(name)).cloned().collect();
-    change.shards_removed = told.shards.keys().filter(|id| !kept.shards.contains(id)).cloned().collect();
-    change.checkpoints_removed = told.checkpoints.keys().filter(|id| !kept.checkpoints.contains(id)).cloned().collect();
+    for name in pipelines {
+        change.pipeline(state, name, told);
+    }
     (is_whole || !change.is_empty()).then_some(change)
 }
 
-/// What of the told is still there.
-#[derive(Default)]
-struct Kept<'a> {
-    pipelines: BTreeSet<&'a PipelineName>,
-    shards: BTreeSet<&'a ShardId>,
-    checkpoints: BTreeSet<&'a ShardId>,
-}
-
 impl Change {
+    fn shard(&mut self, state: &State, owner: &Owner, id: &ShardId, told: &State) {
+        let told = told.shards.get(id);
+        let Some(shard) = state.shards.get(id).filter(|shard| shard.owner.as_ref() == Some(owner)) else {
+            if told.is_some() {
+                self.shards_removed.push(id.clone());
+                self.checkpoints_removed.push(id.clone());
+            }
+            return;
+        };
+        if told == Some(shard) {
+            return;
+        }
+        self.changed.shards.insert(id.clone(), shard.clone());
+        if told.is_some_and(|told| told.epoch == shard.epoch) {
+            return;
+        }
+        match state.checkpoints.get(id) {
+            Some(checkpoint) => drop(self.changed.checkpoints.insert(id.clone(), checkpoint.clone())),
+            None if told.is_some() => self.checkpoints_removed.push(id.clone()),
+            None => {}
+        }
+    }
+
+    /// After the pipeline's shards.
+    fn pipeline(&mut self, state: &State, name: &PipelineName, told: &State) {
+        let removed: BTreeSet<_> = self.shards_removed.iter().collect();
+        let has_shards =
+            self.changed.shards_of(name).next().is_some() || told.shards_of(name).any(|(id, _)| !removed.contains(id));
+        match state.pipelines.get(name).filter(|_| has_shards) {
+            Some(pipeline) if told.pipelines.get(name) != Some(pipeline) => {
+                self.changed.pipelines.insert(name.clone(), pipeline.clone());
+            }
+            None if told.pipelines.contains_key(name) => self.pipelines_removed.push(name.clone()),
+            _ => {}
+        }
+    }
+
     fn is_empty(&self) -> bool {
         let State { members, pipelines, shards, checkpoints, .. } = &self.changed;
         members.is_empty()
@@ -113,100 +110,5 @@ impl Change {
         self.pipelines_removed.iter().for_each(|name| drop(part.pipelines.remove(name)));
         self.shards_removed.iter().for_each(|id| drop(part.shards.remove(id)));
         self.checkpoints_removed.iter().for_each(|id| drop(part.checkpoints.remove(id)));
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-    use crate::{
-        machine::{self, ApplyPipeline, AssignShards, Command, DeletePipeline, Kind, RegisterMember, ShardAssignment},
-        model::{Generation, PipelineSpec, RaftId, SourceIdentity, UnixMs},
-    };
-
-    fn owner(node: &str) -> Owner {
-        Owner { node: node.parse().unwrap(), generation: Generation(1) }
-    }
-
-    fn apply(state: &mut State, kind: impl Into<Kind>) {
-        machine::apply(state, Command { proposed_at: UnixMs(1), kind: kind.into() });
-    }
-
-    fn assign(state: &mut State, shards: &[(&str, u32)], node: &str) {
-        let assignment = |(pipeline, index): &(&str, u32)| ShardAssignment {
-            shard: ShardId { pipeline: pipeline.parse().unwrap(), index: *index },
-            owner: owner(node),
-        };
-        apply(state, AssignShards { assignments: shards.iter().map(assignment).collect() });
-    }
-
-    fn cluster() -> State {
-        let mut state = State::default();
-        for (name, id) in [("n1", 1), ("n2", 2)] {
-            let (name, address) = (name.parse().unwrap(), String::new());
-            apply(
-                &mut state,
-                RegisterMember { name, raft_id: RaftId(id), address: address.clone(), admin_address: address },
-            );
-        }
-        for name in ["a", "b"] {
-            let (servers, client_id_prefix) = (vec!["mqtt://x".to_owned()], name.to_owned());
-            let spec = PipelineSpec {
-                name: name.parse().unwrap(),
-                shards: 2.try_into().unwrap(),
-                source: SourceIdentity { servers, share_group: None, client_id_prefix },
-                filters: vec!["x/#".to_owned()],
-                manifest: String::new(),
-            };
-            apply(&mut state, ApplyPipeline { spec });
-        }
-        state
-    }
-
-    /// Tells `node` what is new, and checks that its part is what a fresh whole part would be.
-    fn tell(state: &State, node: &Owner, part: &mut Option<State>) -> Option<Change> {
-        let owners = BTreeSet::from([node]);
-        let mine = by_owner(state, &owners).remove(node).unwrap_or_default();
-        let change = change(state, node, &mine, part.as_ref());
-        if let Some(change) = change.clone() {
-            change.apply(part.get_or_insert_default());
-        }
-        let whole = super::change(state, node, &mine, None).unwrap();
-        assert_eq!(part.as_ref(), Some(&whole.changed));
-        change
-    }
-
-    #[test]
-    fn a_part_holds_what_is_ones_own_and_follows_every_change() {
-        let (mut state, mut part, me) = (cluster(), None, owner("n1"));
-        assert!(tell(&state, &me, &mut part).unwrap().is_whole);
-        assert!(tell(&state, &me, &mut part).is_none());
-
-        assign(&mut state, &[("a", 0), ("b", 1)], "n1");
-        let change = tell(&state, &me, &mut part).unwrap();
-        assert_eq!((change.changed.shards.len(), change.changed.pipelines.len(), change.is_whole), (2, 2, false));
-
-        // What others get is none of its business.
-        assign(&mut state, &[("a", 1)], "n2");
-        assert!(tell(&state, &me, &mut part).is_none());
-
-        assign(&mut state, &[("a", 0)], "n2");
-        let change = tell(&state, &me, &mut part).unwrap();
-        assert_eq!((change.shards_removed.len(), change.pipelines_removed.len()), (1, 1));
-        assert_eq!(part.as_ref().unwrap().shards.len(), 1);
-
-        apply(&mut state, DeletePipeline { name: "b".parse().unwrap(), discard: false });
-        let change = tell(&state, &me, &mut part).unwrap();
-        assert!(change.changed.shards.is_empty() && change.changed.pipelines.len() == 1);
-    }
-
-    #[test]
-    fn shards_of_an_earlier_generation_are_not_ones_own() {
-        let (mut state, mut part) = (cluster(), None);
-        assign(&mut state, &[("a", 0)], "n1");
-        let me = Owner { generation: Generation(2), ..owner("n1") };
-        tell(&state, &me, &mut part);
-        assert!(part.unwrap().shards.is_empty());
     }
 }

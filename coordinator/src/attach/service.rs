@@ -15,7 +15,11 @@ use sluice_proto::{
     },
     state::v1 as state_pb,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
@@ -35,16 +39,23 @@ use crate::{
 
 /// The hello is sent with the call itself; who is slower than this is not there.
 const HELLO_WITHIN: Duration = Duration::from_secs(2);
+/// Copies of the whole state that are made at a time; a large one has some hundred megabytes.
+const READERS_MAX: usize = 2;
 /// Bytes in one piece of the state.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Service {
-    pub(crate) core: Arc<Core>,
+    core: Arc<Core>,
+    reading: Semaphore,
 }
 
 impl Service {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, reading: Semaphore::new(READERS_MAX) }
+    }
+
     fn check_cluster(&self, theirs: &str) -> Result<(), Status> {
         match self.core.group.identity().cluster_id {
             Some(ours) if ours.as_str() == theirs => Ok(()),
@@ -114,14 +125,21 @@ impl NodeService for Service {
 
     async fn read_state(&self, request: Request<ReadStateRequest>) -> Result<Response<Self::ReadStateStream>, Status> {
         self.check_cluster(&request.into_inner().cluster_id)?;
-        let (state, applied_index) = self.core.group.view_at(|state, index| (state.clone(), index));
-        // After the reading: nobody else can have decided anything before it.
-        if self.core.group.lease_left().is_none() {
+        let _turn = self.reading.acquire().await.map_err(|_| Status::unavailable("this node is stopping"))?;
+        let core = Arc::clone(&self.core);
+        // Copying and encoding a large state takes long enough to hold up whoever shares the thread.
+        let read = spawn_blocking(move || {
+            let (state, applied_index) = core.group.view_at(|state, index| (state.clone(), index));
+            // After the reading: nobody else can have decided anything before it.
+            let is_current = core.group.lease_left().is_some();
+            (is_current.then(|| state_pb::State::from(&state).encode_to_vec()), applied_index)
+        });
+        let (bytes, applied_index) = read.await.map_err(|error| Status::internal(error.to_string()))?;
+        let Some(bytes) = bytes else {
             let piece = Some(read_state_response::Piece::NotLeader(self.not_leader()));
             let only = ReadStateResponse { piece, applied_index };
             return Ok(Response::new(Box::pin(stream::iter([Ok(only)]))));
-        }
-        let bytes = state_pb::State::from(&state).encode_to_vec();
+        };
         let piece = move |piece: &[u8]| {
             let piece = Some(read_state_response::Piece::State(piece.to_vec()));
             Ok(ReadStateResponse { piece, applied_index })

@@ -5,7 +5,7 @@
 //! what was decided before a keep-alive arrived is told before its answer.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,13 +14,14 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     admission::{self, Admission, Hello, Rejection, admit},
-    part::{self, Change},
+    part::Change,
+    parts::Parts,
 };
 use crate::{
     clock::now,
     leader::{health::Heard, pace::checkpoint_interval},
-    machine::{Command, Outcome, RefusalKind, RegisterMember},
-    model::{Generation, MemberState, NodeName, Owner, State},
+    machine::{Command, Outcome, RefusalKind, RegisterMember, Touched},
+    model::{Generation, MemberState, NodeName, Owner, RaftId, State},
     plan::Health,
     raft::{Group, WriteError},
 };
@@ -31,16 +32,29 @@ const WAITING_MAX: usize = 64;
 /// What the leader tells a node.
 #[derive(Debug)]
 pub(crate) enum Down {
-    /// Its generation, and the leader's name.
-    Welcome { generation: Generation, leader: NodeName },
+    /// Its generation, the leader's name, and whether the node is in the Raft group.
+    Welcome { generation: Generation, leader: NodeName, is_replica: bool },
     /// What has changed of its part; true: with that it is complete.
     Part(Box<Change>, bool),
     /// Its keep-alive of this number is answered.
-    Answer { number: u64, lease: Duration, checkpoint_interval: Duration },
+    Answer(Answer),
     /// It cannot be part of this cluster.
     Refused(Rejection),
     /// Another node leads, perhaps there.
     NotLeader(Option<String>),
+}
+
+/// The answer to a keep-alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Of the keep-alive.
+    pub(crate) number: u64,
+    pub(crate) lease: Duration,
+    pub(crate) checkpoint_interval: Duration,
+    /// Whether the node is in the Raft group.
+    pub(crate) is_replica: bool,
+    /// Where the voters are; empty: as told before.
+    pub(crate) voters: Vec<String>,
 }
 
 /// All stays at this node.
@@ -66,18 +80,18 @@ struct Leading {
     /// Which life of which process was given which generation.
     lives: BTreeMap<NodeName, (u64, Generation)>,
     stays_so_far: u64,
-    /// Raft log index of the state that all stays were told of.
-    told_index: Option<u64>,
+    /// What all stays were told.
+    parts: Parts,
     shards: usize,
 }
 
 #[derive(Debug)]
 struct Stay {
     number: u64,
-    owner: Owner,
+    raft_id: RaftId,
     out: mpsc::Sender<Down>,
-    /// None before the first part.
-    told: Option<State>,
+    /// Where it was told that the voters are.
+    voters: Vec<String>,
     /// The newest keep-alive without an answer.
     asked: Option<u64>,
 }
@@ -116,9 +130,12 @@ impl Stays {
                 stays: BTreeMap::new(),
                 lives: BTreeMap::new(),
                 stays_so_far: 0,
-                told_index: None,
+                parts: Parts::default(),
                 shards: 0,
             });
+        }
+        if let Some(leading) = leading.as_mut() {
+            leading.heard.looked(Instant::now());
         }
         Some(roles.term)
     }
@@ -143,9 +160,11 @@ impl Stays {
         let leading = leading.as_mut().ok_or_else(not_leader)?;
         leading.lives.insert(hello.name.clone(), (hello.life, generation));
         let owner = Owner { node: hello.name.clone(), generation };
+        let raft_id = hello.raft_id;
+        let is_replica = self.group.roles().nodes.contains_key(&raft_id);
         let (out, inbox) = mpsc::channel(WAITING_MAX);
         // The channel is new and has room.
-        let _ = out.try_send(Down::Welcome { generation, leader: self.me.clone() });
+        let _ = out.try_send(Down::Welcome { generation, leader: self.me.clone(), is_replica });
         leading.stays_so_far += 1;
         let number = leading.stays_so_far;
         let is_new = hello.generation.is_none();
@@ -154,8 +173,8 @@ impl Stays {
         } else {
             leading.heard.kept_alive(&hello.name, Instant::now());
         }
-        leading.told_index = None;
-        leading.stays.insert(hello.name.clone(), Stay { number, owner, out, told: None, asked: None });
+        leading.parts.attach(owner);
+        leading.stays.insert(hello.name.clone(), Stay { number, raft_id, out, voters: Vec::new(), asked: None });
         drop(turn);
         self.asked.notify_one();
         Ok(Guest { stays: Arc::clone(self), node: hello.name, number, inbox })
@@ -197,13 +216,19 @@ impl Stays {
     /// Tells every node what is new to it, then answers the keep-alives that had arrived before.
     pub(crate) fn tell(&self) {
         let mut guard = self.lock();
-        let Some(leading) = guard.as_mut() else { return };
+        let Some(leading) = guard.as_mut() else {
+            // Who attaches later is told the whole part.
+            return self.group.view_touched(|_, _| {});
+        };
         // In this order: what waits now is answered with what is applied now, and only if nobody else could have decided
         // anything by then.
         let asked: Vec<_> =
             leading.stays.iter_mut().filter_map(|(node, stay)| Some((node.clone(), stay.asked.take()?))).collect();
-        let mut lost = self.group.view_at(|state, index| leading.tell_parts(state, index));
+        let mut lost = self.group.view_touched(|state, touched| leading.tell_parts(state, touched));
         let lease_left = self.group.lease_left();
+        let roles = self.group.roles();
+        let voters = roles.nodes.iter().filter(|(id, _)| roles.voters.contains(id)).map(|(_, node)| &node.address);
+        let voters: Vec<_> = voters.filter(|address| !address.is_empty()).cloned().collect();
         let checkpoint_interval = checkpoint_interval(leading.stays.len(), leading.shards);
         for (node, number) in asked {
             let Some(stay) = leading.stays.get_mut(&node) else { continue };
@@ -212,12 +237,20 @@ impl Stays {
                 continue;
             };
             let lease = if node == self.me { self.lease.min(left) } else { self.lease };
-            if stay.out.try_send(Down::Answer { number, lease, checkpoint_interval }).is_err() {
+            let is_replica = roles.nodes.contains_key(&stay.raft_id);
+            let is_new = stay.voters != voters;
+            let voters = if is_new { voters.clone() } else { Vec::new() };
+            if is_new {
+                stay.voters.clone_from(&voters);
+            }
+            let answer = Answer { number, lease, checkpoint_interval, is_replica, voters };
+            if stay.out.try_send(Down::Answer(answer)).is_err() {
                 lost.push(node);
             }
         }
         for node in lost {
             leading.stays.remove(&node);
+            leading.parts.detach(&node);
         }
     }
 
@@ -233,8 +266,9 @@ impl Stays {
 
     fn of_members<T>(&self, of: impl Fn(&Heard, &NodeName, Instant) -> T) -> BTreeMap<NodeName, T> {
         let members: Vec<_> = self.group.view(|state| state.members.keys().cloned().collect());
-        let (leading, now) = (self.lock(), Instant::now());
-        let Some(leading) = leading.as_ref() else { return BTreeMap::new() };
+        let (mut leading, now) = (self.lock(), Instant::now());
+        let Some(leading) = leading.as_mut() else { return BTreeMap::new() };
+        leading.heard.looked(now);
         members.into_iter().map(|node| (node.clone(), of(&leading.heard, &node, now))).collect()
     }
 
@@ -263,32 +297,16 @@ impl Stays {
 
 impl Leading {
     /// Returns who did not take it.
-    fn tell_parts(&mut self, state: &State, index: u64) -> Vec<NodeName> {
-        if self.told_index == Some(index) {
-            return Vec::new();
-        }
-        self.told_index = Some(index);
+    fn tell_parts(&mut self, state: &State, touched: &Touched) -> Vec<NodeName> {
         self.shards = state.shards.len();
-        let owners: BTreeSet<_> = self.stays.values().map(|stay| &stay.owner).collect();
-        let mine = part::by_owner(state, &owners);
-        let mut changes = BTreeMap::new();
-        for (node, stay) in &self.stays {
-            let shards = mine.get(&stay.owner).map_or(&[][..], Vec::as_slice);
-            if let Some(change) = part::change(state, &stay.owner, shards, stay.told.as_ref()) {
-                changes.insert(node.clone(), change);
-            }
-        }
         let mut lost = Vec::new();
-        for (node, stay) in &mut self.stays {
-            let is_gone = state.members.get(node).is_none_or(|member| member.state == MemberState::Gone);
-            if is_gone {
-                let _ = stay.out.try_send(Down::Refused(admission::removed(node)));
-                lost.push(node.clone());
-            } else if let Some(change) = changes.remove(node) {
-                change.clone().apply(stay.told.get_or_insert_default());
-                if stay.out.try_send(Down::Part(Box::new(change), true)).is_err() {
-                    lost.push(node.clone());
-                }
+        for (node, change) in self.parts.changes(state, touched) {
+            let Some(stay) = self.stays.get(&node) else { continue };
+            let is_gone = state.members.get(&node).is_none_or(|member| member.state == MemberState::Gone);
+            let down =
+                if is_gone { Down::Refused(admission::removed(&node)) } else { Down::Part(Box::new(change), true) };
+            if stay.out.try_send(down).is_err() || is_gone {
+                lost.push(node);
             }
         }
         lost
@@ -302,7 +320,9 @@ impl Guest {
         let Some(leading) = leading.as_mut() else { return };
         if let Some(stay) = leading.stays.get_mut(&self.node).filter(|stay| stay.number == self.number) {
             stay.asked = Some(number);
-            leading.heard.kept_alive(&self.node, Instant::now());
+            let now = Instant::now();
+            leading.heard.looked(now);
+            leading.heard.kept_alive(&self.node, now);
             self.stays.asked.notify_one();
         }
     }
@@ -314,10 +334,11 @@ impl Drop for Guest {
             && leading.stays.get(&self.node).is_some_and(|stay| stay.number == self.number)
         {
             leading.stays.remove(&self.node);
+            leading.parts.detach(&self.node);
         }
     }
 }
 
-fn name_of(state: &State, id: crate::model::RaftId) -> Option<NodeName> {
+fn name_of(state: &State, id: RaftId) -> Option<NodeName> {
     state.members.iter().find(|(_, member)| member.raft_id == id).map(|(name, _)| name.clone())
 }

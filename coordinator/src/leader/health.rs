@@ -3,6 +3,9 @@
 //! A node is alive for one lease and a margin after its last keep-alive, so its own lease, counted from the sending, has ended
 //! before it counts as dead here. A new leader has heard nobody yet: everybody gets that long, but for the leader before it,
 //! whose lease was its leadership.
+//!
+//! A leader that was itself held up, a stopped process say, has heard nobody meanwhile and may not hold that against them: what it
+//! missed is added to every contact.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +26,7 @@ pub(crate) struct Heard {
     previous: Option<NodeName>,
     was_asked: bool,
     nodes: BTreeMap<NodeName, Contact>,
+    looked_at: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +39,21 @@ struct Contact {
 impl Heard {
     /// Of a leader whose rule starts now.
     pub(crate) fn new(lease: Duration, previous: Option<NodeName>, now: Instant) -> Self {
-        Self { lease: lease + lease / MARGIN, leading_since: now, previous, was_asked: false, nodes: BTreeMap::new() }
+        let lease = lease + lease / MARGIN;
+        Self { lease, leading_since: now, previous, was_asked: false, nodes: BTreeMap::new(), looked_at: now }
+    }
+
+    /// To be called before anything else is taken in or asked, many times in a lease. A longer gap than half of one is the leader's own:
+    /// keep-alives that came meanwhile lie unread.
+    pub(crate) fn looked(&mut self, now: Instant) {
+        let gap = now.duration_since(std::mem::replace(&mut self.looked_at, now));
+        if gap <= self.lease / 2 {
+            return;
+        }
+        tracing::warn!(?gap, "this leader was held up, and gives everybody as much longer");
+        // Nobody's last word can be later than now.
+        self.leading_since = (self.leading_since + gap).min(now);
+        self.nodes.values_mut().for_each(|contact| contact.last = (contact.last + gap).min(now));
     }
 
     /// `node` has started anew, or attached anew after its lease here was over.
@@ -135,5 +153,37 @@ mod tests {
         assert_eq!(heard.absent_for(&node, late), LEASE + LEASE / 10 + MS);
         heard.kept_alive(&node, late);
         assert_eq!(heard.of(&node, late + MS), Health { is_alive: true, stable_for: MS });
+    }
+
+    #[test]
+    fn what_a_leader_missed_while_it_was_held_up_is_held_against_nobody() {
+        let start = Instant::now();
+        let mut heard = Heard::new(LEASE, None, start);
+        let (well, silent, gone) = (name("n1"), name("n2"), name("n3"));
+        [&well, &silent, &gone].iter().for_each(|node| heard.kept_alive(node, start));
+        let mut now = start;
+        for _ in 0..21 {
+            now += MS * 100;
+            heard.looked(now);
+            heard.kept_alive(&well, now);
+            if now <= start + MS * 1_900 {
+                heard.kept_alive(&silent, now);
+            }
+        }
+        now += MS * 100;
+        heard.looked(now);
+        assert!(!heard.of(&gone, now).is_alive);
+        // Stopped, and woken up after more than a lease.
+        now += MS * 2_500;
+        heard.looked(now);
+        assert!(heard.of(&well, now).is_alive && heard.of(&silent, now).is_alive);
+        assert!(!heard.of(&gone, now).is_alive, "it was dead before");
+        heard.kept_alive(&well, now);
+        assert!(heard.of(&well, now).stable_for > MS * 2_100, "nor is anybody less stable for it");
+        for _ in 0..22 {
+            now += MS * 100;
+            heard.looked(now);
+        }
+        assert!(!heard.of(&silent, now).is_alive, "the leader hears again, and it says nothing");
     }
 }

@@ -3,6 +3,7 @@
 //! A turn comes with every applied command, and every tenth of a second for what changes with time alone. What it proposes is
 //! applied and wakes it again, until the plan is empty. What takes long, a change of the voters, runs beside it.
 
+pub(crate) mod handovers;
 pub(crate) mod health;
 pub(crate) mod pace;
 mod rates;
@@ -26,6 +27,7 @@ use crate::{
     plan::{Balance, Health, Inputs, plan},
     raft::WriteError,
 };
+use handovers::Handovers;
 use rates::Rates;
 use voters::Autopilot;
 
@@ -35,6 +37,8 @@ const TURN_EVERY: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_millis(10);
 /// A turn may take a fifth of the time: planning for very many shards must not starve the node.
 const REST_PER_TURN: u32 = 4;
+/// Of the time that a lease is: who has sent a keep-alive waits for half of one, and is not to wait for most of that.
+const REST_PER_LEASE: u32 = 8;
 /// After a proposal that did not get through.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Commands of one plan that are proposed before planning again: each has at most a thousand shards, and is soon out of date.
@@ -79,7 +83,8 @@ pub(crate) async fn tell(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         core.stays.refresh();
         core.stays.tell();
         let turn = async {
-            sleep((began.elapsed() * REST_PER_TURN).max(REST)).await;
+            let longest = core.settings.lease / REST_PER_LEASE;
+            sleep((began.elapsed() * REST_PER_TURN).min(longest).max(REST)).await;
             tokio::select! {
                 changed = applied.changed() => changed.is_ok(),
                 () = core.stays.asked() => true,
@@ -99,6 +104,7 @@ struct Turns {
     term: Option<u64>,
     rates: Rates,
     rated_at: Option<Instant>,
+    handovers: Handovers,
     autopilot: Autopilot,
 }
 
@@ -107,6 +113,7 @@ impl Turns {
         let term = core.stays.refresh();
         if term != self.term {
             (self.term, self.rates, self.rated_at) = (term, Rates::default(), None);
+            self.handovers = Handovers::default();
         }
         // Without a quorum nothing can be changed, and another may lead already.
         if core.group.lease_left().is_none() || join::check_disk(core).is_err() {
@@ -146,7 +153,8 @@ impl Turns {
             }
             rates = self.rates.table(now());
         }
-        plan(state, &Inputs { now: now(), nodes, rates: &rates, settings })
+        let late = self.handovers.late(state, settings.handover_deadline, Instant::now());
+        plan(state, &Inputs { now: now(), nodes, rates: &rates, late: &late, settings })
     }
 }
 

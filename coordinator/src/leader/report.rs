@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sluice_proto::cluster::v1 as pb;
 
 use crate::{
-    model::{NodeName, RaftId},
+    model::{Generation, Member, MemberState, NodeName, RaftId, State},
     plan::Health,
     raft::Roles,
     wire::node::millis,
@@ -21,10 +21,13 @@ pub(crate) struct Report {
     pub(crate) peers: BTreeMap<RaftId, PeerReport>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodeReport {
     pub(crate) is_alive: bool,
     pub(crate) stable_for: Duration,
+    pub(crate) generation: Generation,
+    pub(crate) address: String,
+    pub(crate) is_active: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +41,12 @@ pub(crate) struct PeerReport {
 
 impl Report {
     /// Of the leader, `me`.
-    pub(crate) fn new(health: BTreeMap<NodeName, Health>, roles: &Roles, me: RaftId) -> Self {
+    pub(crate) fn new(state: &State, health: BTreeMap<NodeName, Health>, roles: &Roles, me: RaftId) -> Self {
         let node = |(name, health): (NodeName, Health)| {
-            (name, NodeReport { is_alive: health.is_alive, stable_for: health.stable_for })
+            let Health { is_alive, stable_for } = health;
+            let Member { generation, ref address, state, .. } = *state.members.get(&name)?;
+            let (address, is_active) = (address.clone(), state == MemberState::Active);
+            Some((name, NodeReport { is_alive, stable_for, generation, address, is_active }))
         };
         let peer = |(id, node): (&RaftId, &crate::raft::RaftNode)| {
             let is_me = *id == me;
@@ -55,7 +61,7 @@ impl Report {
         };
         Self {
             last_log: roles.last_log,
-            nodes: health.into_iter().map(node).collect(),
+            nodes: health.into_iter().filter_map(node).collect(),
             peers: roles.nodes.iter().map(peer).collect(),
         }
     }
@@ -74,6 +80,9 @@ impl From<&Report> for pb::LeaderReport {
             name: name.to_string(),
             is_alive: node.is_alive,
             stable_for_ms: millis(node.stable_for),
+            generation: node.generation.0,
+            address: node.address.clone(),
+            is_active: Some(node.is_active),
         };
         let peer = |(id, peer): (&RaftId, &PeerReport)| pb::PeerReport {
             raft_id: id.0,
@@ -94,8 +103,11 @@ impl From<&Report> for pb::LeaderReport {
 impl From<pb::LeaderReport> for Report {
     fn from(report: pb::LeaderReport) -> Self {
         let node = |node: pb::NodeReport| {
-            let stable_for = Duration::from_millis(node.stable_for_ms);
-            Some((node.name.parse().ok()?, NodeReport { is_alive: node.is_alive, stable_for }))
+            let (stable_for, generation) = (Duration::from_millis(node.stable_for_ms), Generation(node.generation));
+            let (is_alive, address) = (node.is_alive, node.address);
+            // One that only might take shards is worth a try.
+            let is_active = node.is_active.unwrap_or(true);
+            Some((node.name.parse().ok()?, NodeReport { is_alive, stable_for, generation, address, is_active }))
         };
         let peer = |peer: pb::PeerReport| {
             let (last_contact, matched) = (peer.last_contact_ms.map(Duration::from_millis), peer.matched);

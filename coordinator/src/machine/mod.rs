@@ -15,7 +15,7 @@ mod outcome;
 mod pause_pipeline;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-mod random;
+pub(crate) mod random;
 mod record_checkpoints;
 mod register_member;
 mod removal;
@@ -23,6 +23,7 @@ mod remove_member;
 mod resume_pipeline;
 mod set_member_state;
 mod start_moves;
+mod touched;
 
 use std::fmt;
 
@@ -39,6 +40,7 @@ pub use remove_member::RemoveMember;
 pub use resume_pipeline::ResumePipeline;
 pub use set_member_state::SetMemberState;
 pub use start_moves::StartMoves;
+pub use touched::Touched;
 
 use crate::model::{State, UnixMs};
 

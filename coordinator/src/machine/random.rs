@@ -2,7 +2,7 @@
 //!
 //! Commands are drawn as numbers and made against the state they meet, so that most of them mean something.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
@@ -19,11 +19,11 @@ use crate::{
         RaftId, Revision, Session, Shard, ShardId, SourceIdentity, State, TaskState, TaskStatus, TopicPartition,
         UnixMs,
     },
-    plan::{Balance, Health, Inputs, Settings, plan},
+    plan::{Balance, Health, Inputs, Late, Settings, plan},
 };
 
 /// What to do, to whom, and two numbers more.
-type Draw = (u8, u8, u8, u8);
+pub(crate) type Draw = (u8, u8, u8, u8);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
@@ -63,8 +63,9 @@ fn settles(mut state: State, (alive, stable, moves_max, late): Draw) -> Result<(
     let rates = state.shards.keys().map(|id| (id.clone(), f64::from(id.index * 200))).collect();
     let balance = if alive.is_multiple_of(2) { Balance::Rate } else { Balance::Count };
     let settings = Settings { moves_max: usize::from(moves_max % 4), balance, ..Settings::default() };
-    let now = UnixMs(if late.is_multiple_of(2) { 100 } else { 100_000 });
-    let inputs = Inputs { now, nodes: &nodes, rates: &rates, settings: &settings };
+    let all_late = state.shards.keys().filter_map(|id| Some((id.clone(), Late::of(&state, id)?)));
+    let late = if late.is_multiple_of(2) { BTreeMap::new() } else { all_late.collect() };
+    let inputs = Inputs { now: UnixMs(100), nodes: &nodes, rates: &rates, late: &late, settings: &settings };
     for command in plan(&state, &inputs) {
         let before = state.clone();
         let outcome = apply(&mut state, command);
@@ -80,7 +81,7 @@ fn bytes(state: &State) -> Vec<u8> {
     pb::State::from(state).encode_to_vec()
 }
 
-fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
+pub(crate) fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
     let name = pipeline(who);
     match what % 20 {
         0 => InitCluster { cluster_id: "c1".parse().unwrap() }.into(),
@@ -98,7 +99,8 @@ fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
         8 | 9 => AssignShards { assignments: assignments(state, who, a) }.into(),
         10 => {
             let states = [MemberState::Active, MemberState::Draining, MemberState::Stopping, MemberState::Gone];
-            SetMemberState { name: node(who), state: states[usize::from(a % 4)] }.into()
+            let generation = Some(Generation(u64::from(b % 4))).filter(|generation| generation.0 > 0);
+            SetMemberState { name: node(who), state: states[usize::from(a % 4)], generation }.into()
         }
         11 => RemoveMember { name: node(who), force: a.is_multiple_of(2) }.into(),
         12..15 => StartMoves { moves: some_shards(state, a).map(|shard| (shard, node(who))).collect() }.into(),

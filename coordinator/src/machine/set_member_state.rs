@@ -1,7 +1,7 @@
 //! Whether a member takes shards: an operator drains or fills it, or the node itself says that it is stopping.
 
 use super::{Outcome, Refusal};
-use crate::model::{MemberState, NodeName, State, UnixMs};
+use crate::model::{Generation, MemberState, NodeName, State, UnixMs};
 
 /// Changes what a member is there for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +10,9 @@ pub struct SetMemberState {
     pub name: NodeName,
     /// Active: fill it. Draining: empty it, over its restarts. Stopping: the node says so. Gone is refused.
     pub state: MemberState,
+    /// Refused unless the member is in this generation; None: whichever it is in. What a process says of itself is not to concern
+    /// the one that has started under its name since.
+    pub generation: Option<Generation>,
 }
 
 impl SetMemberState {
@@ -18,6 +21,12 @@ impl SetMemberState {
             return Err(Refusal::not_now(format!("node {} does not go by being told so: remove it", self.name)));
         }
         let member = state.members.get_mut(&self.name).ok_or_else(|| Refusal::no_member(&self.name))?;
+        if self.generation.is_some_and(|generation| generation != member.generation) {
+            return Err(Refusal::not_now(format!(
+                "node {} has started anew, as generation {}",
+                self.name, member.generation
+            )));
+        }
         let before = (member.state, member.was_draining);
         let next = match (member.state, self.state) {
             (MemberState::Gone, _) => return Err(Refusal::member_is_gone(&self.name)),

@@ -113,7 +113,7 @@ impl<'a> Board<'a> {
                 decisions.cancel(id);
                 self.put(held, at);
             }
-            (Some(_), Some(Some(to))) if is_late(shard, inputs) => self.assign(held, to, decisions),
+            (Some(_), Some(Some(to))) if is_late(id, shard, inputs) => self.assign(held, to, decisions),
             (Some(_), Some(Some(to))) => {
                 self.moves_under_way += 1;
                 self.count(held, to);
@@ -185,9 +185,9 @@ fn node<'a>(name: &'a NodeName, member: &Member, inputs: &Inputs<'_>) -> Node<'a
     }
 }
 
-fn is_late(shard: &Shard, inputs: &Inputs<'_>) -> bool {
-    let deadline = inputs.settings.handover_deadline.as_millis();
-    shard.handover.as_ref().is_some_and(|handover| u128::from(inputs.now.millis_since(handover.since)) >= deadline)
+fn is_late(id: &ShardId, shard: &Shard, inputs: &Inputs<'_>) -> bool {
+    let under_way = inputs.late.get(id).zip(shard.handover.as_ref());
+    under_way.is_some_and(|(late, handover)| late.epoch == shard.epoch && late.to == handover.to)
 }
 
 /// Whole readings a second: nobody moves a shard for less. 0 where only the count matters.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::model::{NodeName, ShardId, UnixMs};
+use crate::model::{Epoch, NodeName, ShardId, State, UnixMs};
 
 /// Everything that the planner may look at besides the state.
 #[derive(Debug, Clone, Copy)]
@@ -13,8 +13,27 @@ pub struct Inputs<'a> {
     pub nodes: &'a BTreeMap<NodeName, Health>,
     /// Readings a second of each shard; one that is not here carries none. Read only with [`Balance::Rate`].
     pub rates: &'a BTreeMap<ShardId, f64>,
+    /// Handovers that have been under way for [`Settings::handover_deadline`], by the leader's own clock.
+    pub late: &'a BTreeMap<ShardId, Late>,
     /// The operator's wishes.
     pub settings: &'a Settings,
+}
+
+/// A handover whose time is over. Another of the same shard is not meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// The assignment that is to end.
+    pub epoch: Epoch,
+    /// Who is to get the shard.
+    pub to: NodeName,
+}
+
+impl Late {
+    /// The handover of `shard` that is under way, were it late.
+    pub fn of(state: &State, shard: &ShardId) -> Option<Self> {
+        let shard = state.shards.get(shard)?;
+        Some(Self { epoch: shard.epoch, to: shard.handover.as_ref()?.to.clone() })
+    }
 }
 
 /// How a member is, as the leader sees it.

@@ -15,7 +15,7 @@ mod tests;
 pub mod voters;
 
 pub use decisions::SHARDS_PER_COMMAND_MAX;
-pub use inputs::{Balance, Health, Inputs, Settings};
+pub use inputs::{Balance, Health, Inputs, Late, Settings};
 
 use crate::{machine::Command, model::State};
 

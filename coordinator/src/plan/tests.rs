@@ -74,7 +74,13 @@ impl Cluster {
     }
 
     fn turn(&mut self) -> usize {
-        let inputs = Inputs { now: UnixMs(1), nodes: &self.health, rates: &self.rates, settings: &self.settings };
+        let inputs = Inputs {
+            now: UnixMs(1),
+            nodes: &self.health,
+            rates: &self.rates,
+            late: &BTreeMap::new(),
+            settings: &self.settings,
+        };
         let commands = plan(&self.state, &inputs);
         let count = commands.len();
         for command in commands {

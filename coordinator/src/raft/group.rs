@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     coordinator::{Config, StartError},
+    machine::Touched,
     model::{ClusterId, RaftId, State},
     transport::Transport,
 };
@@ -184,6 +185,11 @@ impl Group {
     /// A view, with the log index that it stands for.
     pub(crate) fn view_at<T>(&self, view: impl FnOnce(&State, u64) -> T) -> T {
         self.replica.read(|applied| view(&applied.state, applied.last.as_ref().map_or(0, |last| last.index)))
+    }
+
+    /// A view, with what has changed since this was last called. For one caller.
+    pub(crate) fn view_touched<T>(&self, view: impl FnOnce(&State, &Touched) -> T) -> T {
+        self.replica.read_touched(view)
     }
 
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {

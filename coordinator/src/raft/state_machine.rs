@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use futures::{Stream, TryStreamExt as _};
@@ -21,7 +21,7 @@ use super::{
     types::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
-    machine::{self, Outcome, invariants},
+    machine::{self, Outcome, Touched, invariants},
     model::{RaftId, State},
 };
 
@@ -29,6 +29,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Replica {
     applied: RwLock<Applied>,
+    /// What has changed since it was last asked. Locked after the state.
+    touched: Mutex<Touched>,
     index: watch::Sender<u64>,
 }
 
@@ -50,15 +52,25 @@ impl Replica {
         alone(|| read(&self.applied.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
+    /// Reads, with what has changed since this was last called. For one caller.
+    pub(super) fn read_touched<T>(&self, read: impl FnOnce(&State, &Touched) -> T) -> T {
+        self.read(|applied| {
+            let touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
+            read(&applied.state, &touched)
+        })
+    }
+
     /// Follows the index of the last applied entry.
     pub(super) fn index(&self) -> watch::Receiver<u64> {
         self.index.subscribe()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Applied) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Applied, &mut Touched) -> T) -> T {
         let mut applied = self.applied.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut applied);
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut applied, &mut touched);
         let index = applied.last.as_ref().map_or(0, |last| last.index);
+        drop(touched);
         drop(applied);
         self.index.send_replace(index);
         result
@@ -75,7 +87,8 @@ pub(super) struct StateMachine {
 impl StateMachine {
     /// An empty state; openraft brings it up to date from the snapshots and the log.
     pub(super) fn new(snapshots: Snapshots) -> Self {
-        let replica = Replica { applied: RwLock::default(), index: watch::Sender::new(0) };
+        let (applied, touched) = (RwLock::default(), Mutex::default());
+        let replica = Replica { applied, touched, index: watch::Sender::new(0) };
         Self { replica: Arc::new(replica), snapshots: Arc::new(snapshots) }
     }
 
@@ -97,13 +110,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            let outcome = self.replica.change(|applied| {
+            let outcome = self.replica.change(|applied, touched| {
                 if let Some(last) = applied.last.replace(entry.log_id)
                     && last.leader_id != entry.log_id.leader_id
                 {
                     applied.led_before = Some(RaftId(last.leader_id.node_id));
                 }
-                apply(applied, entry.log_id, entry.payload)
+                apply(applied, touched, entry.log_id, entry.payload)
             });
             if let Some(responder) = responder {
                 responder.send(outcome);
@@ -125,7 +138,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             )
         })?;
         keep(&self.snapshots, &meta, bytes).await?;
-        self.replica.change(|applied| {
+        self.replica.change(|applied, touched| {
+            *touched = Touched::all();
             *applied = Applied { state, last: meta.last_log_id, membership: meta.last_membership, led_before: None };
         });
         Ok(())
@@ -140,6 +154,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
 fn apply(
     applied: &mut Applied,
+    touched: &mut Touched,
     id: LogId,
     payload: EntryPayload<machine::Command, u64, super::types::RaftNode>,
 ) -> Option<Outcome> {
@@ -151,7 +166,7 @@ fn apply(
         }
         EntryPayload::Normal(command) => {
             tracing::trace!(%command, index = id.index, "applying");
-            Some(machine::apply(&mut applied.state, command))
+            Some(touched.apply(&mut applied.state, command))
         }
     }
 }

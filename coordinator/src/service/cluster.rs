@@ -6,7 +6,12 @@ use sluice_proto::admin::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Coordinator, MemberStatus, model::NodeName, wire::admin};
+use crate::{
+    Coordinator, MemberStatus,
+    leader::report::{NodeReport, Report},
+    model::NodeName,
+    wire::admin,
+};
 
 /// See the file's head.
 #[derive(Debug)]
@@ -15,25 +20,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// As applied here; a node that has no copy of the state asks the leader, and shows nobody when there is none.
-    async fn members(&self) -> Vec<Member> {
-        let status = self.coordinator.status();
-        let mut members: Vec<_> = status.members.into_iter().map(member).collect();
-        if members.is_empty() && status.is_attached {
-            let leader = status.leader;
-            let read = self.coordinator.read(|state, _| {
-                let member = |(name, member): (&NodeName, &crate::model::Member)| Member {
-                    name: name.to_string(),
-                    generation: member.generation.0,
-                    address: member.address.clone(),
-                    is_voter: false,
-                    is_leader: leader.as_ref() == Some(name),
-                };
-                state.members.iter().map(member).collect()
-            });
-            members = read.await.unwrap_or_default();
+    /// As applied here; on a node that has no copy of the state what the leader reports, and nobody when there is none.
+    fn members(status: &crate::Status, report: Option<&Report>) -> Vec<Member> {
+        let reported = |(name, node): (&NodeName, &NodeReport)| Member {
+            name: name.to_string(),
+            generation: node.generation.0,
+            address: node.address.clone(),
+            is_voter: false,
+            is_leader: status.leader.as_ref() == Some(name),
+        };
+        if status.members.is_empty() {
+            return report.into_iter().flat_map(|report| &report.nodes).map(reported).collect();
         }
-        members
+        status.members.iter().cloned().map(member).collect()
     }
 }
 
@@ -42,7 +41,8 @@ impl ClusterService for Cluster {
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let core = self.coordinator.core();
         let status = self.coordinator.status();
-        let (report, mut members) = (core.report().await, self.members().await);
+        let report = core.report().await;
+        let mut members = Self::members(&status, report.as_ref());
         let leader = status.leader.clone();
         let (voters, learners) =
             report.as_ref().map(|report| admin::peers(report, leader.as_ref())).unwrap_or_default();

@@ -45,13 +45,13 @@ impl NodeService for Nodes {
 
     async fn drain_node(&self, request: Request<DrainNodeRequest>) -> Result<Response<DrainNodeResponse>, Status> {
         let name = node_name(&request.into_inner().name)?;
-        let drain = SetMemberState { name: name.clone(), state: MemberState::Draining };
+        let drain = SetMemberState { name: name.clone(), state: MemberState::Draining, generation: None };
         Ok(Response::new(DrainNodeResponse { node: self.change(&name, drain).await? }))
     }
 
     async fn fill_node(&self, request: Request<FillNodeRequest>) -> Result<Response<FillNodeResponse>, Status> {
         let name = node_name(&request.into_inner().name)?;
-        let fill = SetMemberState { name: name.clone(), state: MemberState::Active };
+        let fill = SetMemberState { name: name.clone(), state: MemberState::Active, generation: None };
         Ok(Response::new(FillNodeResponse { node: self.change(&name, fill).await? }))
     }
 

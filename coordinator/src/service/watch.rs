@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::{Stream, stream};
 use sluice_proto::admin::v1::{Assignment, WatchAssignmentsResponse};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tonic::Status;
 
 use super::status;
@@ -19,6 +22,10 @@ use crate::{
 
 /// How often a node that has no copy of the state asks the leader for it.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks: nobody reads faster, and a busy cluster applies hundreds of commands a second.
+const REST: Duration = Duration::from_millis(50);
+/// A watch may take a fifth of the time: listing very many shards holds up whoever applies.
+const REST_PER_LOOK: u32 = 4;
 
 /// The assignments as they are, of one pipeline or of all.
 pub(super) fn list(state: &State, pipeline: Option<&PipelineName>) -> BTreeMap<ShardId, Assignment> {
@@ -32,7 +39,8 @@ pub(super) fn changes(
     pipeline: Option<PipelineName>,
 ) -> impl Stream<Item = Result<WatchAssignmentsResponse, Status>> + Send + use<> {
     let (applied, stopping) = (coordinator.applied(), coordinator.stopping());
-    let watch = Watch { coordinator: coordinator.clone(), pipeline, applied, stopping, sent: None };
+    let watch =
+        Watch { coordinator: coordinator.clone(), pipeline, applied, stopping, sent: None, rest: Duration::ZERO };
     stream::unfold(Some(watch), |watch| async {
         let mut watch = watch?;
         match watch.next().await {
@@ -49,6 +57,8 @@ struct Watch {
     stopping: watch::Receiver<bool>,
     /// What the reader has; None before the first message.
     sent: Option<BTreeMap<ShardId, Assignment>>,
+    /// Before the next look.
+    rest: Duration,
 }
 
 impl Watch {
@@ -58,8 +68,14 @@ impl Watch {
             if *self.stopping.borrow() {
                 return Err(status::stopping());
             }
+            tokio::select! {
+                () = sleep(self.rest) => {}
+                _ = self.stopping.changed() => return Err(status::stopping()),
+            }
+            let began = Instant::now();
             self.applied.borrow_and_update();
             let read = self.coordinator.read(|state, at| (list(state, self.pipeline.as_ref()), at)).await;
+            self.rest = (began.elapsed() * REST_PER_LOOK).max(REST);
             match read {
                 Ok((list, applied_index)) => {
                     let is_first = self.sent.is_none();
@@ -73,8 +89,11 @@ impl Watch {
                 Err(error) if self.sent.is_none() || !error.is_retryable() => return Err(error.into()),
                 Err(_) => {}
             }
-            let has_replica = self.coordinator.core().has_replica();
+            let core = self.coordinator.core();
+            let (mut replica, has_replica) = (core.attachment.replica(), core.has_replica());
             tokio::select! {
+                // Put into the group, or forgotten: what to wait for is another thing now.
+                _ = replica.changed() => {}
                 applied = self.applied.changed() => applied.map_err(|_| status::stopping())?,
                 _ = self.stopping.changed() => return Err(status::stopping()),
                 () = sleep(ASK_EVERY), if !has_replica => {}

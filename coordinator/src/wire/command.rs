@@ -8,7 +8,7 @@ use crate::{
         ApplyPipeline, AssignShards, CancelMoves, Command, DeletePipeline, InitCluster, Kind, PausePipeline,
         RecordCheckpoints, RegisterMember, RemoveMember, ResumePipeline, SetMemberState, ShardAssignment, StartMoves,
     },
-    model::{NodeName, RaftId, ShardId, UnixMs},
+    model::{Generation, NodeName, RaftId, ShardId, UnixMs},
 };
 
 impl From<&Command> for pb::Command {
@@ -52,6 +52,7 @@ impl From<&Kind> for PbKind {
             Kind::SetMemberState(c) => Self::SetMemberState(pb::SetMemberState {
                 name: c.name.to_string(),
                 state: pb::MemberState::from(c.state).into(),
+                generation: c.generation.map_or(0, |generation| generation.0),
             }),
             Kind::RemoveMember(c) => Self::RemoveMember(pb::RemoveMember { name: c.name.to_string(), force: c.force }),
             Kind::StartMoves(c) => Self::StartMoves(pb::StartMoves { moves: c.moves.iter().map(move_to_pb).collect() }),
@@ -90,7 +91,8 @@ impl TryFrom<PbKind> for Kind {
             }
             .into(),
             PbKind::SetMemberState(c) => {
-                SetMemberState { name: node_name(&c.name)?, state: c.state().try_into()? }.into()
+                let generation = Some(Generation(c.generation)).filter(|generation| generation.0 > 0);
+                SetMemberState { name: node_name(&c.name)?, state: c.state().try_into()?, generation }.into()
             }
             PbKind::RemoveMember(c) => RemoveMember { name: node_name(&c.name)?, force: c.force }.into(),
             PbKind::StartMoves(c) => {

@@ -14,15 +14,16 @@ use crate::{
     attach::{
         admission::{Hello, Rejection},
         part::Change,
-        stays::Down,
+        stays::{Answer, Down},
     },
     model::{ClusterId, Generation, RaftId, State},
 };
 
 /// Most bytes of a piece, but for one entry that has more: a quarter of what gRPC takes by default.
 const PIECE_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of one message that is taken in: a pipeline with all its earlier specs, each with the longest manifest, twice over.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of one message that is taken in: a pipeline with all its earlier specs, each with the longest manifest, and that once more
+/// in what is read from it, are 33 MiB; the rest is for what is told to be removed with it.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 pub(crate) fn hello_to_pb(hello: &Hello, cluster: &ClusterId) -> pb::AttachRequest {
     let hello = pb::Hello {
@@ -60,13 +61,18 @@ pub(crate) fn down_to_pb(down: &Down) -> Vec<pb::AttachResponse> {
             let response = |part| pb::AttachResponse { message: Some(Message::Part(part)) };
             return part_to_pb(change).into_iter().map(response).collect();
         }
-        Down::Welcome { generation, leader } => {
-            Message::Welcome(pb::Welcome { generation: generation.0, leader: leader.to_string() })
-        }
-        Down::Answer { number, lease, checkpoint_interval } => {
-            let (lease_ms, checkpoint_interval_ms) = (millis(*lease), millis(*checkpoint_interval));
-            Message::Answer(pb::Answer { number: *number, lease_ms, checkpoint_interval_ms })
-        }
+        Down::Welcome { generation, leader, is_replica } => Message::Welcome(pb::Welcome {
+            generation: generation.0,
+            leader: leader.to_string(),
+            is_replica: *is_replica,
+        }),
+        Down::Answer(answer) => Message::Answer(pb::Answer {
+            number: answer.number,
+            lease_ms: millis(answer.lease),
+            checkpoint_interval_ms: millis(answer.checkpoint_interval),
+            is_replica: answer.is_replica,
+            voters: answer.voters.clone(),
+        }),
         Down::Refused(why) => Message::Refusal(refusal_to_pb(why)),
         Down::NotLeader(leader) => {
             Message::NotLeader(pb::NotLeader { leader_address: leader.clone().unwrap_or_default() })
@@ -79,16 +85,22 @@ pub(crate) fn down_to_pb(down: &Down) -> Vec<pb::AttachResponse> {
 pub(crate) fn down_from_pb(response: pb::AttachResponse, disk: &ClusterId) -> Result<Down, DecodeError> {
     use pb::attach_response::Message;
     Ok(match required(response.message, "what the leader tells")? {
-        Message::Welcome(w) => Down::Welcome { generation: Generation(w.generation), leader: node_name(&w.leader)? },
+        Message::Welcome(w) => Down::Welcome {
+            generation: Generation(w.generation),
+            leader: node_name(&w.leader)?,
+            is_replica: w.is_replica,
+        },
         Message::Part(part) => {
             let (change, is_last) = part_from_pb(part)?;
             Down::Part(Box::new(change), is_last)
         }
-        Message::Answer(a) => Down::Answer {
+        Message::Answer(a) => Down::Answer(Answer {
             number: a.number,
             lease: Duration::from_millis(a.lease_ms),
             checkpoint_interval: Duration::from_millis(a.checkpoint_interval_ms),
-        },
+            is_replica: a.is_replica,
+            voters: a.voters,
+        }),
         Message::Refusal(refusal) => Down::Refused(refusal_from_pb(refusal, disk)?),
         Message::NotLeader(n) => Down::NotLeader(Some(n.leader_address).filter(|address| !address.is_empty())),
     })
@@ -192,9 +204,28 @@ impl Pieces {
 mod tests {
     use super::*;
     use crate::{
-        machine::{self, ApplyPipeline, Command},
-        model::{PipelineSpec, SourceIdentity, UnixMs},
+        machine::{self, ApplyPipeline, Command, EARLIER_SPECS_MAX},
+        model::{Owner, PipelineSpec, SourceIdentity, UnixMs},
     };
+
+    #[test]
+    fn the_largest_pipeline_fits_a_message() {
+        let mut state = State::default();
+        // The owner has not told yet which of them its session belongs to, so all are kept.
+        for revision in 0..=EARLIER_SPECS_MAX {
+            let source = SourceIdentity { servers: vec![], share_group: None, client_id_prefix: String::new() };
+            let (name, filter) = ("a".parse().unwrap(), "x".repeat(256 << 10));
+            let manifest = format!("{revision:02}{}", "x".repeat((256 << 10) - 2));
+            let spec = PipelineSpec { name, shards: 1.try_into().unwrap(), source, filters: vec![filter], manifest };
+            machine::apply(&mut state, Command { proposed_at: UnixMs(1), kind: ApplyPipeline { spec }.into() });
+            let owner = Owner { node: "n".parse().unwrap(), generation: Generation(1) };
+            state.shards.values_mut().for_each(|shard| shard.owner = Some(owner.clone()));
+        }
+        assert_eq!(state.pipelines.values().next().unwrap().earlier.len(), EARLIER_SPECS_MAX);
+        let pieces = part_to_pb(&Change { is_whole: true, changed: state, ..Change::default() });
+        let longest = pieces.iter().map(prost::Message::encoded_len).max().unwrap();
+        assert!((32 << 20..MESSAGE_BYTES_MAX).contains(&longest), "{longest}");
+    }
 
     #[test]
     fn a_large_part_comes_in_pieces_and_is_the_same_again() {

@@ -68,11 +68,12 @@ fn commands() -> Vec<Command> {
         AssignShards { assignments }.into(),
         StartMoves { moves: vec![(shard(1), node("n-2"))] }.into(),
         CancelMoves { shards: vec![shard(1)] }.into(),
-        SetMemberState { name: node("n-1"), state: MemberState::Draining }.into(),
-        SetMemberState { name: node("n-1"), state: MemberState::Stopping }.into(),
+        SetMemberState { name: node("n-1"), state: MemberState::Draining, generation: None }.into(),
+        SetMemberState { name: node("n-1"), state: MemberState::Stopping, generation: None }.into(),
         StartMoves { moves: vec![(shard(1), node("n-0"))] }.into(),
         RemoveMember { name: node("n-2"), force: true }.into(),
         ApplyPipeline { spec: spec(1) }.into(),
+        SetMemberState { name: node("n-1"), state: MemberState::Stopping, generation: Some(Generation(1)) }.into(),
     ];
     (1_000..).zip(kinds).map(|(at, kind)| Command { proposed_at: UnixMs(at), kind }).collect()
 }

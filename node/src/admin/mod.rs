@@ -22,6 +22,14 @@ use crate::config::{ClusterName, Credentials, Manifest, Pair};
 /// How long answers under way may take when the node stops: a client that reads no more must not hold it.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
+/// A client that is gone without a word is noticed after these two together; its watches would list all shards for ever.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// Calls at a time on one connection: a watch for each pipeline of a large dashboard, and some.
+const STREAMS_MAX: u32 = 256;
+/// Who connects and then does not finish the handshake holds a socket and nothing more, and not for long.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+
 /// A running listener.
 #[derive(Debug)]
 pub(crate) struct Admin {
@@ -42,7 +50,10 @@ impl Admin {
         cluster: ClusterName,
         credentials: &Credentials,
     ) -> Result<Self, Error> {
-        let mut server = Server::builder();
+        let mut server = Server::builder()
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PING_ANSWERED_WITHIN))
+            .max_concurrent_streams(STREAMS_MAX);
         if let Some(pair) = &credentials.admin {
             server = server.tls_config(tls(pair))?;
         }
@@ -100,7 +111,7 @@ async fn routes(coordinator: Coordinator, cluster: ClusterName) -> Routes {
 }
 
 fn tls(pair: &Pair) -> ServerTlsConfig {
-    ServerTlsConfig::new().identity(Identity::from_pem(&pair.cert, pair.key.expose()))
+    ServerTlsConfig::new().identity(Identity::from_pem(&pair.cert, pair.key.expose())).timeout(HANDSHAKE_WITHIN)
 }
 
 /// Checks manifests for the coordinator, which does not understand them.

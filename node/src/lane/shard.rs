@@ -377,7 +377,7 @@ impl Shard {
 
     /// Shows what the sink holds of this shard. Counted there, and not by what the session received and the tracker saw delivered: where
     /// the two ends of the path differ, the ledger does not add up.
-    fn show_load(&self) {
+    pub(super) fn show_load(&self) {
         self.task.in_flight.set(self.in_flight.readings());
         self.task.in_flight_bytes.set(self.in_flight.bytes());
     }

@@ -30,7 +30,7 @@ use crate::{
     config::{InFlight, SecretRoots},
     lane::{End, Ended, Job, Lane, Purpose, Stop},
     lease::Permits,
-    pipeline::checkpoint::Checkpointer,
+    pipeline::checkpoint::{self, Checkpointer},
     registry::{Registry, State, Task},
 };
 
@@ -54,6 +54,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Supervisor {
     config: Config,
+    coordinator: Coordinator,
     /// What the leader has told this node.
     part: watch::Receiver<Arc<Told>>,
     lease: Lease,
@@ -62,9 +63,13 @@ pub struct Supervisor {
     registry: Arc<Registry>,
     checkpointer: Checkpointer,
     lanes: Vec<Lane>,
+    /// What the lanes have not ended yet, and on which lane it is.
+    on_lanes: BTreeMap<(ShardId, Epoch), usize>,
+    /// How many of them each lane has.
+    loads: Vec<usize>,
     running: BTreeMap<ShardId, Running>,
     prepared: Prepared,
-    /// Of tasks that have ended, until the leader tells of another epoch.
+    /// Last words of tasks that have ended, until the leader tells of another epoch: it tells them only to other owners.
     said: BTreeMap<ShardId, Checkpoint>,
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Last words on their way to the log.
@@ -79,7 +84,6 @@ struct Running {
     phase: Phase,
     task: Arc<Task>,
     stop: watch::Sender<Option<Stop>>,
-    lane: usize,
     started_at: Instant,
     /// In a row.
     failures: u32,
@@ -116,11 +120,13 @@ impl Supervisor {
         let (ended_out, ended) = mpsc::unbounded_channel();
         let lanes = (0..config.lanes).map(|number| Lane::start(number, config.in_flight, ended_out.clone()));
         let lanes = lanes.collect::<io::Result<_>>()?;
+        let loads = vec![0; config.lanes];
         let (running, prepared, words) = (BTreeMap::new(), Prepared::default(), JoinSet::new());
         let (part, lease, said) = (coordinator.part(), coordinator.lease(), BTreeMap::new());
         let permits = Permits::new(lease.clone(), part.clone(), me.clone());
         Ok(Self {
             config,
+            coordinator: coordinator.clone(),
             part,
             lease,
             me,
@@ -128,6 +134,8 @@ impl Supervisor {
             registry,
             checkpointer,
             lanes,
+            on_lanes: BTreeMap::new(),
+            loads,
             running,
             prepared,
             said,
@@ -153,8 +161,19 @@ impl Supervisor {
                 Some(said) = self.words.join_next() => self.heard(said.ok()),
                 () = sleep(LOOK_EVERY) => {}
             }
+            self.take_waiting();
         }
         self.stop_all().await
+    }
+
+    /// What else has ended and been said by now: one look at everything is enough for all of it.
+    fn take_waiting(&mut self) {
+        while let Ok(ended) = self.ended.try_recv() {
+            self.take(&ended);
+        }
+        while let Some(said) = self.words.try_join_next() {
+            self.heard(said.ok());
+        }
     }
 
     fn reconcile(&mut self, part: &Told, is_leased: bool) {
@@ -169,11 +188,19 @@ impl Supervisor {
             self.give_back(part, id, shard);
         }
         let now = Instant::now();
-        let known: Vec<_> = desired.keys().chain(self.running.keys()).cloned().collect();
-        for shard in known {
-            let wanted = desired.get(&shard);
-            let has = self.running.get(&shard).map(|running| (&running.desired, &running.phase));
-            match (action(wanted, has, is_leased, now), wanted) {
+        let others = self.running.keys().filter(|shard| !desired.contains_key(*shard));
+        let due: Vec<_> = desired
+            .keys()
+            .chain(others)
+            .filter_map(|shard| {
+                let wanted = desired.get(shard);
+                let has = self.running.get(shard).map(|running| (&running.desired, &running.phase));
+                let action = action(wanted, has, is_leased, now);
+                (action != Action::Nothing).then(|| (shard.clone(), action))
+            })
+            .collect();
+        for (shard, action) in due {
+            match (action, desired.get(&shard)) {
                 (Action::Start, Some(wanted)) => self.start_task(part, &shard, wanted),
                 (Action::Stop, _) => self.stop_task(&shard),
                 (Action::Release, _) => self.release_failed(&shard),
@@ -201,7 +228,10 @@ impl Supervisor {
     }
 
     fn start_task(&mut self, part: &Told, shard: &ShardId, wanted: &Desired) {
-        let last = self.said.get(shard).filter(|last| last.epoch == wanted.epoch);
+        let failed = self.running.get(shard).filter(|failed| failed.task.epoch == wanted.epoch);
+        // A failed task's word may still be on its way.
+        let last = failed.map(|failed| checkpoint::take(&failed.task, false));
+        let last = last.as_ref().or_else(|| self.said.get(shard).filter(|last| last.epoch == wanted.epoch));
         let Some(background) = desired::background(part, shard, wanted, last) else { return };
         let failures = self.running.remove(shard).map_or(0, |running| running.failures);
         let task = Arc::new(Task::new(shard.clone(), wanted.epoch));
@@ -220,14 +250,16 @@ impl Supervisor {
             phase: Phase::Running,
             task: Arc::clone(&task),
             stop,
-            lane,
             started_at: Instant::now(),
             failures,
         };
         match job {
             Ok(job) => {
                 tracing::info!(%shard, epoch = %wanted.epoch, lane, purpose = ?wanted.purpose, "task starts");
-                if !self.lanes[lane].give(job) {
+                if self.lanes[lane].give(job) {
+                    self.on_lanes.insert((shard.clone(), wanted.epoch), lane);
+                    self.loads[lane] += 1;
+                } else {
                     task.set_status(State::Failed, "the lane has stopped: restart the node and look into its log");
                     running.phase = Phase::Failed { again_at: None };
                 }
@@ -277,6 +309,7 @@ impl Supervisor {
 
     /// A task has ended on its lane. Returns whether nothing of it was left in flight.
     fn take(&mut self, ended: &Ended) -> bool {
+        self.leave_lane(ended);
         let Some(running) = self.running.get_mut(&ended.shard).filter(|running| running.task.epoch == ended.epoch)
         else {
             return true;
@@ -319,7 +352,6 @@ impl Supervisor {
             phase: Phase::Stopping,
             task: Arc::clone(&task),
             stop: watch::Sender::new(None),
-            lane: self.emptiest_lane(),
             started_at: Instant::now(),
             failures: 0,
         };
@@ -376,9 +408,14 @@ impl Supervisor {
         }
     }
 
+    fn leave_lane(&mut self, ended: &Ended) {
+        if let Some(lane) = self.on_lanes.remove(&(ended.shard.clone(), ended.epoch)) {
+            self.loads[lane] -= 1;
+        }
+    }
+
     fn emptiest_lane(&self) -> usize {
-        let load = |lane: usize| self.running.values().filter(|running| running.lane == lane).count();
-        (0..self.lanes.len()).min_by_key(|lane| load(*lane)).unwrap_or(0)
+        (0..self.lanes.len()).min_by_key(|lane| self.loads[*lane]).unwrap_or(0)
     }
 
     async fn stop_all(mut self) -> bool {
@@ -393,11 +430,23 @@ impl Supervisor {
         let mut is_clean = true;
         // A task's own deadline and goodbye, and one proposal: more means that the coordinator is away, and nothing is lost by leaving.
         let patience = sleep(self.config.drain_deadline + Duration::from_secs(5));
-        tokio::pin!(patience);
+        let coordinator = self.coordinator.clone();
+        let abandoned = coordinator.abandoned();
+        tokio::pin!(patience, abandoned);
+        let mut is_abandoned = false;
         while !self.running.is_empty() {
+            if is_abandoned && self.on_lanes.is_empty() {
+                tracing::warn!(
+                    shards = self.running.len(),
+                    "nobody is there to give shards back to; their epochs fence what is left"
+                );
+                is_clean = false;
+                break;
+            }
             tokio::select! {
                 Some(ended) = self.ended.recv() => is_clean &= self.release(&ended),
                 Some(said) = self.words.join_next() => self.heard(said.ok()),
+                () = &mut abandoned, if !is_abandoned => is_abandoned = true,
                 () = &mut patience => {
                     tracing::warn!(shards = self.running.len(), "not every shard was given back in time; their epochs fence what is left");
                     is_clean = false;
@@ -413,6 +462,7 @@ impl Supervisor {
 
     /// As [`take`](Self::take), while the node stops: every shard is given back.
     fn release(&mut self, ended: &Ended) -> bool {
+        self.leave_lane(ended);
         if let Some(running) = self.running.get_mut(&ended.shard) {
             running.phase = Phase::Stopping;
             let task = Arc::clone(&running.task);
