@@ -180,7 +180,9 @@ impl Bench {
         let mut parts = Parts::default();
         let owners: BTreeSet<_> = self.state.shards.values().filter_map(|shard| shard.owner.clone()).collect();
         owners.into_iter().for_each(|owner| parts.attach(owner));
-        self.tell(&mut parts, "told to all nodes at once, all of it", vec![], TELL_ALL_MAX);
+        while parts.has_untold() {
+            self.tell(&mut parts, "told to new nodes, all of it", vec![], TELL_ALL_MAX);
+        }
         let checkpoints = self.checkpoints().into_iter().take(CHECKPOINTS_PER_SECOND);
         let checkpoints = checkpoints.map(|(node, checkpoints)| RecordCheckpoints { node, checkpoints }.into());
         self.tell(&mut parts, "told after a second of checkpoints", checkpoints.collect(), TELL_MAX);

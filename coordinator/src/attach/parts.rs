@@ -11,6 +11,10 @@ use crate::{
     model::{NodeName, Owner, ShardId, State},
 };
 
+/// Nodes that are told a whole part at a time. After an election all come at once, and all their parts together are as large as the state
+/// with every pipeline once for each node: the others' keep-alives, and whoever applies, must not wait for all of that.
+const WHOLE_PARTS_MAX: usize = 64;
+
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Parts {
@@ -35,6 +39,16 @@ impl Parts {
     /// A node is attached no more.
     pub fn detach(&mut self, node: &NodeName) {
         self.nodes.remove(node);
+    }
+
+    /// Whether the node was told its part, and is up to date with the last [`changes`](Self::changes).
+    pub fn is_told(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|told| told.part.is_some())
+    }
+
+    /// Whether nodes are left that were told nothing yet: the next [`changes`](Self::changes) has some of their parts.
+    pub fn has_untold(&self) -> bool {
+        self.nodes.values().any(|told| told.part.is_none())
     }
 
     /// What each node is to be told, and is taken for told from then on, when `touched` is what has changed since this was last asked.
@@ -63,7 +77,9 @@ impl Parts {
 
     /// By node, every shard that is or was its own; of those nodes only that were told nothing yet, unless all are meant.
     fn owners_of_all(&self, state: &State, are_all: bool) -> BTreeMap<NodeName, BTreeSet<ShardId>> {
-        let meant = self.nodes.iter().filter(|(_, told)| are_all || told.part.is_none());
+        let known = self.nodes.iter().filter(|(_, told)| are_all && told.part.is_some());
+        let unknown = self.nodes.iter().filter(|(_, told)| told.part.is_none()).take(WHOLE_PARTS_MAX);
+        let meant = known.chain(unknown);
         let had = |told: &Told| -> BTreeSet<ShardId> {
             told.part.iter().flat_map(|part| part.shards.keys().cloned()).collect()
         };
@@ -88,7 +104,7 @@ impl Parts {
         touched: &Touched,
         concerned: &mut BTreeMap<NodeName, BTreeSet<ShardId>>,
     ) {
-        for node in touched.members.iter().filter(|node| self.nodes.contains_key(*node)) {
+        for node in touched.members.iter().filter(|node| self.is_told(node)) {
             concerned.entry(node.clone()).or_default();
         }
         let of = |name| ShardId::new(name, 0)..=ShardId::new(name, u32::MAX);
@@ -99,7 +115,7 @@ impl Parts {
         for id in touched.shards.iter().chain(of_pipelines) {
             let owner = state.shards.get(id).and_then(|shard| shard.owner.as_ref()).map(|owner| &owner.node);
             let nodes = owner.into_iter().chain(self.holders.get(id));
-            for node in nodes.filter(|node| self.nodes.contains_key(*node)) {
+            for node in nodes.filter(|node| self.is_told(node)) {
                 concerned.entry(node.clone()).or_default().insert(id.clone());
             }
         }
@@ -203,6 +219,21 @@ mod tests {
             world.check();
             prop_assert!(world.tell().is_empty());
         }
+    }
+
+    #[test]
+    fn many_nodes_at_once_are_told_some_at_a_time() {
+        let mut world = World::default();
+        for id in 0..100 {
+            let name: NodeName = format!("n{id}").parse().unwrap();
+            let (address, admin_address) = (String::new(), String::new());
+            world.apply(RegisterMember { name: name.clone(), raft_id: RaftId(id), address, admin_address });
+            world.attach(&name);
+        }
+        let rounds: Vec<_> = std::iter::repeat_with(|| world.tell().len()).take(4).collect();
+        assert_eq!(rounds, [64, 36, 0, 0]);
+        assert!(!world.parts.has_untold());
+        world.check();
     }
 
     fn owner(node: &str) -> Owner {

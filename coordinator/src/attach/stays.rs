@@ -213,12 +213,14 @@ impl Stays {
         }
     }
 
-    /// Tells every node what is new to it, then answers the keep-alives that had arrived before.
-    pub(crate) fn tell(&self) {
+    /// Tells nodes what is new to them, then answers the keep-alives that had arrived before. Returns whether some are left that were
+    /// told nothing yet, and whose keep-alives wait.
+    pub(crate) fn tell(&self) -> bool {
         let mut guard = self.lock();
         let Some(leading) = guard.as_mut() else {
             // Who attaches later is told the whole part.
-            return self.group.view_touched(|_, _| {});
+            self.group.view_touched(|_, _| {});
+            return false;
         };
         // In this order: what waits now is answered with what is applied now, and only if nobody else could have decided
         // anything by then.
@@ -232,7 +234,7 @@ impl Stays {
         let checkpoint_interval = checkpoint_interval(leading.stays.len(), leading.shards);
         for (node, number) in asked {
             let Some(stay) = leading.stays.get_mut(&node) else { continue };
-            let Some(left) = lease_left else {
+            let Some(left) = lease_left.filter(|_| leading.parts.is_told(&node)) else {
                 stay.asked = stay.asked.or(Some(number));
                 continue;
             };
@@ -252,6 +254,7 @@ impl Stays {
             leading.stays.remove(&node);
             leading.parts.detach(&node);
         }
+        leading.parts.has_untold()
     }
 
     /// How every member is. Not to be called while the state is being read: the two are locked in the other order.

@@ -12,6 +12,7 @@ mod voters;
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -81,11 +82,13 @@ pub(crate) async fn tell(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         applied.borrow_and_update();
         let began = Instant::now();
         core.stays.refresh();
-        core.stays.tell();
+        let is_behind = core.stays.tell();
         let turn = async {
             let longest = core.settings.lease / REST_PER_LEASE;
-            sleep((began.elapsed() * REST_PER_TURN).min(longest).max(REST)).await;
+            let rest = if is_behind { began.elapsed() } else { began.elapsed() * REST_PER_TURN };
+            sleep(rest.min(longest).max(REST)).await;
             tokio::select! {
+                () = ready(()), if is_behind => true,
                 changed = applied.changed() => changed.is_ok(),
                 () = core.stays.asked() => true,
                 () = sleep(TURN_EVERY) => true,

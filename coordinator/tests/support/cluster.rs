@@ -259,7 +259,27 @@ pub(crate) async fn cluster(count: usize, voters_max: usize) -> Vec<Node> {
     let odd = if count.is_multiple_of(2) { count - 1 } else { count };
     let voters = odd.min(voters_max);
     eventually("the voters vote", || leader(&nodes).is_some_and(|leader| leader.voters().len() == voters)).await;
+    stillness(&nodes).await;
     nodes
+}
+
+/// Waits until every voter has applied the same and nothing more comes. A change of voters has two entries, and a node that is killed
+/// between them takes the majority of the smaller set with it.
+async fn stillness(nodes: &[Node]) {
+    let applied = || -> Vec<_> {
+        let voters = leader(nodes).map(Node::voters).unwrap_or_default();
+        let voters = nodes.iter().filter(|node| voters.contains(&node.name.to_string()));
+        voters.map(|node| node.coordinator().status().applied_index).collect()
+    };
+    let (started, mut before, mut since) = (Instant::now(), applied(), Instant::now());
+    while since.elapsed() < Duration::from_millis(300) {
+        assert!(started.elapsed() < Duration::from_secs(30), "the log does not come to rest");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let now = applied();
+        if now != before || now.is_empty() || now.iter().any(|index| *index != now[0]) {
+            (before, since) = (now, Instant::now());
+        }
+    }
 }
 
 pub(crate) fn leader(nodes: &[Node]) -> Option<&Node> {
