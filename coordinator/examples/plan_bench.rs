@@ -101,6 +101,7 @@ impl Bench {
                 },
                 filters: vec!["factory/+/+/reading".to_owned()],
                 manifest: "x".repeat(1_000),
+                must_keep_shards: false,
             };
             bench.apply(ApplyPipeline { spec });
         }

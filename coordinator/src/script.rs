@@ -315,6 +315,7 @@ fn spec(name: &str, words: &Words<'_>) -> PipelineSpec {
         },
         filters: words.text("filters", "x/#").split(',').map(ToOwned::to_owned).collect(),
         manifest: String::new(),
+        must_keep_shards: words.has("keep"),
     }
 }
 

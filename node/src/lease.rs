@@ -111,7 +111,14 @@ mod tests {
         let source =
             SourceIdentity { servers: Vec::new(), share_group: None, client_id_prefix: format!("sluice-{name}") };
         let (shards, filters) = (std::num::NonZeroU32::MIN, Vec::new());
-        Ok(PipelineSpec { name: name.parse()?, shards, source, filters, manifest: String::new() })
+        Ok(PipelineSpec {
+            name: name.parse()?,
+            shards,
+            source,
+            filters,
+            manifest: String::new(),
+            must_keep_shards: false,
+        })
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

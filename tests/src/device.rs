@@ -1,7 +1,7 @@
 //! A device: an MQTT 5 client that publishes single readings, each acknowledged before the next call returns.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
     time::Duration,
 };
@@ -53,10 +53,6 @@ impl Device {
     /// # Errors
     /// The broker does not let us in.
     pub fn connect_as(port: u16, login: Option<(&str, &str)>) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).context("connecting to the MQTT broker")?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_nodelay(true)?;
-        let mut device = Self { stream, input: BytesMut::new(), packet_id: 0 };
         let connect = Connect {
             keep_alive: 0,
             client_id: String::new(),
@@ -64,9 +60,25 @@ impl Device {
             properties: Some(ConnectProperties::new()),
         };
         let login = login.map(|(user, password)| mqttbytes::v5::Login::new(user, password));
+        Ok(Self::open(port, connect, login)?.0)
+    }
+
+    /// Connects to a session that the broker keeps for ever. True: it had one.
+    pub(crate) fn resume(port: u16, client_id: &str) -> anyhow::Result<(Self, bool)> {
+        let properties = ConnectProperties { session_expiry_interval: Some(u32::MAX), ..ConnectProperties::new() };
+        let client_id = client_id.to_owned();
+        let connect = Connect { keep_alive: 0, client_id, clean_start: false, properties: Some(properties) };
+        Self::open(port, connect, None)
+    }
+
+    fn open(port: u16, connect: Connect, login: Option<mqttbytes::v5::Login>) -> anyhow::Result<(Self, bool)> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).context("connecting to the MQTT broker")?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        let mut device = Self { stream, input: BytesMut::new(), packet_id: 0 };
         device.send(&Packet::Connect(connect, None, login))?;
         match device.receive()? {
-            Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => Ok(device),
+            Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => Ok((device, ack.session_present)),
             other => bail!("the MQTT broker refused a device: {other:?}"),
         }
     }
@@ -125,21 +137,31 @@ impl Device {
         Ok(())
     }
 
-    fn send(&mut self, packet: &Packet) -> anyhow::Result<()> {
+    pub(crate) fn send(&mut self, packet: &Packet) -> anyhow::Result<()> {
         let mut out = BytesMut::new();
         packet.write(&mut out, None).context("encoding")?;
         self.stream.write_all(&out).context("writing to the MQTT broker")
     }
 
-    fn receive(&mut self) -> anyhow::Result<Packet> {
+    pub(crate) fn receive(&mut self) -> anyhow::Result<Packet> {
+        self.receive_within(TIMEOUT)?.context("the MQTT broker sends nothing")
+    }
+
+    /// None: nothing came in time.
+    pub(crate) fn receive_within(&mut self, patience: Duration) -> anyhow::Result<Option<Packet>> {
+        self.stream.set_read_timeout(Some(patience))?;
         let mut chunk = [0; 4096];
         loop {
             match Packet::read(&mut self.input, None) {
-                Ok(packet) => return Ok(packet),
+                Ok(packet) => return Ok(Some(packet)),
                 Err(mqttbytes::Error::InsufficientBytes(_)) => {}
                 Err(error) => bail!("the MQTT broker sent what cannot be read: {error:?}"),
             }
-            let count = self.stream.read(&mut chunk).context("reading from the MQTT broker")?;
+            let count = match self.stream.read(&mut chunk) {
+                Ok(count) => count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+                Err(error) => return Err(error).context("reading from the MQTT broker"),
+            };
             ensure!(count > 0, "the MQTT broker closed the connection");
             self.input.extend_from_slice(&chunk[..count]);
         }

@@ -2,7 +2,6 @@
 
 mod bad_bridge;
 mod bad_input;
-mod chaos;
 mod crashes;
 mod delivery;
 mod harness;
@@ -11,5 +10,7 @@ mod memory;
 mod poison;
 mod qos2_scripted;
 mod reflection;
+mod resize;
 mod restart;
+mod security;
 mod tidy;

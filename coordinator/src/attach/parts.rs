@@ -274,7 +274,8 @@ mod tests {
         let (servers, client_id_prefix) = (vec!["mqtt://x".to_owned()], "a".to_owned());
         let source = SourceIdentity { servers, share_group: None, client_id_prefix };
         let (name, filters) = ("a".parse().unwrap(), vec!["x/#".to_owned()]);
-        let spec = PipelineSpec { name, shards: 2.try_into().unwrap(), source, filters, manifest: String::new() };
+        let (shards, manifest) = (2.try_into().unwrap(), String::new());
+        let spec = PipelineSpec { name, shards, source, filters, manifest, must_keep_shards: false };
         world.apply(ApplyPipeline { spec });
         assign(&mut world, 0, "n1");
         assert_eq!(world.tell().len(), 2);

@@ -1,6 +1,6 @@
 //! Creates a pipeline or changes it to what the spec says. Idempotent.
 //!
-//! Growth adds shards. With fewer shards, those past the count retire: they keep owner and epoch until they are read empty and
+//! Growth adds shards. With fewer shards, where the spec allows it, those past the count retire: they keep owner and epoch until they are read empty and
 //! their sessions ended; what has neither owner nor session goes at once. An index cannot come again before it has gone.
 
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ impl ApplyPipeline {
                 return Ok(Outcome::Pipeline { pipeline: Box::new(now.clone()), changed: false });
             }
             Some(now) => {
+                sheds_shards(now, &self.spec)?;
                 still_retiring(state, &self.spec)?;
                 changed(now, self.spec, at)?
             }
@@ -63,6 +64,20 @@ fn changed(now: &Pipeline, spec: PipelineSpec, at: UnixMs) -> Result<Pipeline, R
     next.revision = now.revision.next();
     next.applied_at = at;
     Ok(next)
+}
+
+/// Refuses fewer shards where what the broker has queued for those that go might be lost.
+fn sheds_shards(now: &Pipeline, spec: &PipelineSpec) -> Result<(), Refusal> {
+    let (before, after) = (now.spec.shards, spec.shards);
+    if after >= before || !spec.must_keep_shards {
+        return Ok(());
+    }
+    Err(Refusal::not_now(format!(
+        "pipeline {} has {before} shards and would have {after}: those that go unsubscribe and are read empty, and MQTT leaves it to \
+         the broker whether it still delivers what it had queued for them; Mosquitto and HiveMQ do, and if yours does, say so in the \
+         manifest: source.mqtt.delivers_after_unsubscribe: true",
+        spec.name
+    )))
 }
 
 /// Refuses a spec that wants an index whose former shard has not gone yet.

@@ -128,7 +128,14 @@ fn spec(name: PipelineName, a: u8, b: u8) -> PipelineSpec {
         client_id_prefix: "x".to_owned(),
     };
     let shards = u32::from(a % 4 + 1).try_into().unwrap();
-    PipelineSpec { name, shards, source, filters: vec!["x/#".to_owned()], manifest: String::new() }
+    PipelineSpec {
+        name,
+        shards,
+        source,
+        filters: vec!["x/#".to_owned()],
+        manifest: String::new(),
+        must_keep_shards: b.is_multiple_of(4),
+    }
 }
 
 /// Mostly of what there is, to whom there is.

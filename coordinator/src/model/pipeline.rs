@@ -17,6 +17,9 @@ pub struct PipelineSpec {
     pub filters: Vec<String>,
     /// The YAML document as the user applied it. References to secrets stay references.
     pub manifest: String,
+    /// Nobody has said that the broker still delivers what it had queued for a session that unsubscribes: a shard that went might
+    /// take readings along.
+    pub must_keep_shards: bool,
 }
 
 /// Where a shard's MQTT session lives. While it stays the same a session is kept; when it changes the old session is

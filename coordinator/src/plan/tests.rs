@@ -32,6 +32,7 @@ impl Cluster {
             source: SourceIdentity { servers: Vec::new(), share_group: None, client_id_prefix: String::new() },
             filters: Vec::new(),
             manifest: String::new(),
+            must_keep_shards: false,
         };
         let (revision, running, at) = (Revision(1), PipelineState::Running, UnixMs(0));
         let pipeline = Pipeline { spec, revision, state: running, applied_at: at, earlier: BTreeMap::new() };

@@ -216,7 +216,8 @@ mod tests {
             let source = SourceIdentity { servers: vec![], share_group: None, client_id_prefix: String::new() };
             let (name, filter) = ("a".parse().unwrap(), "x".repeat(256 << 10));
             let manifest = format!("{revision:02}{}", "x".repeat((256 << 10) - 2));
-            let spec = PipelineSpec { name, shards: 1.try_into().unwrap(), source, filters: vec![filter], manifest };
+            let (shards, filters) = (1.try_into().unwrap(), vec![filter]);
+            let spec = PipelineSpec { name, shards, source, filters, manifest, must_keep_shards: false };
             machine::apply(&mut state, Command { proposed_at: UnixMs(1), kind: ApplyPipeline { spec }.into() });
             let owner = Owner { node: "n".parse().unwrap(), generation: Generation(1) };
             state.shards.values_mut().for_each(|shard| shard.owner = Some(owner.clone()));
@@ -233,7 +234,8 @@ mod tests {
         for name in ["a", "b", "c", "d", "e", "f"] {
             let source = SourceIdentity { servers: vec![], share_group: None, client_id_prefix: name.to_owned() };
             let (name, shards, manifest) = (name.parse().unwrap(), 3.try_into().unwrap(), "x".repeat(300 << 10));
-            let spec = PipelineSpec { name, shards, source, filters: vec!["#".to_owned()], manifest };
+            let spec =
+                PipelineSpec { name, shards, source, filters: vec!["#".to_owned()], manifest, must_keep_shards: false };
             machine::apply(&mut state, Command { proposed_at: UnixMs(1), kind: ApplyPipeline { spec }.into() });
         }
         let change = Change { is_whole: true, changed: state.clone(), ..Change::default() };

@@ -19,6 +19,7 @@ impl From<&PipelineSpec> for pb::PipelineSpec {
             }),
             filters: spec.filters.clone(),
             manifest: spec.manifest.clone(),
+            must_keep_shards: spec.must_keep_shards,
         }
     }
 }
@@ -38,6 +39,7 @@ impl TryFrom<pb::PipelineSpec> for PipelineSpec {
             },
             filters: spec.filters,
             manifest: spec.manifest,
+            must_keep_shards: spec.must_keep_shards,
         })
     }
 }

@@ -102,5 +102,6 @@ fn spec(shards: u32) -> PipelineSpec {
         },
         filters: vec!["x/#".to_owned()],
         manifest: "name: readings\n".to_owned(),
+        must_keep_shards: false,
     }
 }

@@ -193,6 +193,7 @@ impl Node {
             source,
             filters: vec!["x/#".into()],
             manifest: String::new(),
+            must_keep_shards: false,
         };
         let outcome = self.on(|c| async move { c.propose(ApplyPipeline { spec }).await }).await.unwrap();
         assert!(matches!(outcome, Outcome::Pipeline { .. }), "{outcome:?}");

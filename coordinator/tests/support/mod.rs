@@ -35,6 +35,7 @@ impl CheckManifest for Words {
             },
             filters: vec![filter.to_owned()],
             manifest: manifest.to_owned(),
+            must_keep_shards: false,
         })
     }
 }

@@ -129,10 +129,18 @@ impl Node {
     pub fn wait_ready(&mut self) -> anyhow::Result<()> {
         let http = self.http;
         self.process()?.wait_for("the node is ready", || {
-            let (status, body) = get(http, "/readyz")?;
-            ensure!(status == 200, "/readyz says {status}: {body}");
+            let why_not = readiness(http)?;
+            ensure!(why_not.is_empty(), "/readyz says: {why_not}");
             Ok(())
         })
+    }
+
+    /// Why it says that it is not ready; empty: it says that it is.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn why_not_ready(&self) -> anyhow::Result<String> {
+        readiness(self.http)
     }
 
     /// Runs it to its end: for configurations that must be refused.
@@ -281,6 +289,15 @@ impl Site {
     /// Where its services listen.
     pub fn address(&self) -> IpAddr {
         self.host.as_ref().map_or(Ipv4Addr::LOCALHOST, |host| host.address).into()
+    }
+}
+
+fn readiness(http: SocketAddr) -> anyhow::Result<String> {
+    let (status, body) = get(http, "/readyz")?;
+    match status {
+        200 => Ok(String::new()),
+        503 => Ok(body),
+        _ => bail!("/readyz says {status}: {body}"),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Record {
     pub partition: i32,
     /// Where in the partition.
     pub offset: i64,
+    /// Unix time; with the setting `message.timestamp.type=LogAppendTime` when Kafka stored it, by Kafka's clock.
+    pub timestamp_ms: i64,
     /// As it was sent, or empty.
     pub key: Vec<u8>,
     /// As it was sent, or empty.
@@ -116,6 +118,7 @@ impl Topic {
             records.push(Record {
                 partition: record.partition(),
                 offset: record.offset(),
+                timestamp_ms: record.timestamp().to_millis().unwrap_or_default(),
                 key: record.key().unwrap_or_default().to_vec(),
                 payload: record.payload().unwrap_or_default().to_vec(),
                 headers: headers.unwrap_or_default(),

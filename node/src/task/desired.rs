@@ -130,6 +130,7 @@ mod tests {
         let spec = |server: &str| PipelineSpec {
             name: name.clone(),
             manifest: String::new(),
+            must_keep_shards: false,
             shards: std::num::NonZeroU32::MIN,
             source: SourceIdentity {
                 servers: vec![server.to_owned()],
@@ -184,6 +185,7 @@ mod tests {
         let spec = PipelineSpec {
             name: "readings".parse()?,
             manifest: String::new(),
+            must_keep_shards: false,
             shards: std::num::NonZeroU32::MIN,
             source: SourceIdentity {
                 servers: vec!["mqtt://broker".to_owned()],

@@ -231,6 +231,7 @@ pub(super) fn command(name: &str, bytes: usize) -> Command {
         source,
         filters: vec!["x/#".to_owned()],
         manifest: "x".repeat(bytes),
+        must_keep_shards: false,
     };
     Command { proposed_at: UnixMs(1), kind: ApplyPipeline { spec }.into() }
 }

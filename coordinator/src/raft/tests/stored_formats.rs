@@ -109,6 +109,7 @@ fn spec(server: &str) -> PipelineSpec {
         },
         filters: vec!["factory/+/reading".to_owned(), "x/#".to_owned()],
         manifest: "name: readings\n".to_owned(),
+        must_keep_shards: false,
     }
 }
 

@@ -123,6 +123,7 @@ impl Manifest {
             },
             filters: self.source.topics.iter().map(ToString::to_string).collect(),
             manifest: self.document.clone(),
+            must_keep_shards: !self.source.delivers_after_unsubscribe,
         }
     }
 

@@ -51,6 +51,7 @@ struct Mqtt<'m> {
     connect_timeout: String,
     receive_maximum: u16,
     packet_bytes_max: String,
+    delivers_after_unsubscribe: bool,
 }
 
 #[derive(Serialize)]
@@ -115,6 +116,7 @@ fn mqtt(source: &MqttSource) -> Mqtt<'_> {
         connect_timeout: units::show_duration(source.connect_timeout),
         receive_maximum: source.receive_maximum.get(),
         packet_bytes_max: units::show_size(source.packet_bytes_max as u64),
+        delivers_after_unsubscribe: source.delivers_after_unsubscribe,
     }
 }
 

@@ -63,6 +63,9 @@ pub struct MqttSource {
     pub receive_maximum: NonZeroU16,
     /// `packet_bytes_max`: a larger packet stops its shard with a clear status; default 16MiB.
     pub packet_bytes_max: usize,
+    /// `delivers_after_unsubscribe`: the user says that after UNSUBSCRIBE the broker still delivers what it had queued for a session,
+    /// to it or to the others of its group, which MQTT leaves open [MQTT-3.10.4]; default false. Without it no shard may go.
+    pub delivers_after_unsubscribe: bool,
 }
 
 impl MqttSource {
@@ -127,6 +130,7 @@ pub(super) fn read(field: &Field<'_>, name: Option<&PipelineName>, delivery: Opt
         table.or("connect_timeout", CONNECT_TIMEOUT, |f| f.duration(second / 10..=Duration::from_secs(300)));
     let receive_maximum = table.or("receive_maximum", RECEIVE_MAXIMUM, |f| f.number(1..=65_535));
     let packet_bytes_max = table.or("packet_bytes_max", PACKET_BYTES_MAX, |f| f.size(1 << 10..=PACKET_BYTES_LIMIT));
+    let delivers_after_unsubscribe = table.or("delivers_after_unsubscribe", false, Field::bool);
     let ca_file = check_ca(&table, servers.as_deref()).and(ca_file);
     let password = check_password(&table, version).and(password);
     table.finish();
@@ -143,6 +147,7 @@ pub(super) fn read(field: &Field<'_>, name: Option<&PipelineName>, delivery: Opt
         connect_timeout: connect_timeout?,
         receive_maximum: NonZeroU16::new(u16::try_from(receive_maximum?).ok()?)?,
         packet_bytes_max: usize::try_from(packet_bytes_max?).ok()?,
+        delivers_after_unsubscribe: delivers_after_unsubscribe?,
     })
 }
 

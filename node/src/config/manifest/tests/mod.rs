@@ -79,6 +79,7 @@ fn the_example_of_the_readme_is_good() -> Outcome {
     let spec = manifest.spec(&ClusterName::default());
     assert_eq!((spec.name.as_str(), spec.shards.get(), spec.manifest.as_str()), ("factory-readings", 8, EXAMPLE));
     assert_eq!(spec.filters, ["factory/+/+/reading"]);
+    assert!(spec.must_keep_shards, "unless the user says more of the broker");
     let source = spec.source;
     assert_eq!(
         (source.share_group.as_deref(), source.client_id_prefix.as_str()),
@@ -113,6 +114,7 @@ source:
     connect_timeout: 10s
     receive_maximum: 8192
     packet_bytes_max: 16MiB
+    delivers_after_unsubscribe: false
 shards: 8
 delivery: at-least-once
 mapping:
