@@ -51,7 +51,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node
-    Serve(Box<serve::Args>),
+    Serve(Box<serve::ServeArgs>),
     /// Watch readings travel from simulated sensors to Kafka; needs nothing else
     Demo(crate::demo::Args),
     /// Check configuration without starting anything
