@@ -5,6 +5,7 @@ mod bad_input;
 mod chaos;
 mod crashes;
 mod delivery;
+mod demo;
 mod harness;
 mod loadtest;
 mod memory;
