@@ -37,7 +37,7 @@ fn a_node_paused_beyond_its_lease_connects_at_most_once_more_for_a_shard_and_the
     let pipeline = Pipeline { shards: SHARDS, ..Pipeline::new("ping-pong", &mqtt_url, &servers, &topic.name) };
     eventually("the pipeline is applied", || Ok(cluster.admin()?.apply(&pipeline.yaml())?))?;
     cluster.wait_well(SHARDS as usize, WELL)?;
-    let load = Load { rate: 500, duration: Duration::from_secs(60), ..Load::new(&mqtt_url, &servers, &topic.name) };
+    let load = Load { rate: 500, duration: Duration::from_secs(50), ..Load::new(&mqtt_url, &servers, &topic.name) };
     let mut load = load.start()?;
     load.wait_published(500)?;
 
