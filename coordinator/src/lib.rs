@@ -2,7 +2,7 @@
 //!
 //! Knows neither MQTT nor Kafka clients.
 
-mod attach;
+pub mod attach;
 mod client;
 mod clock;
 mod config;

@@ -3,7 +3,6 @@
 //! A leader that does not answer for half a lease is left for another, so that a lease lapses only when nobody leads.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,9 +15,10 @@ use tokio::{
 use super::{
     Leader,
     admission::{Hello, Rejection},
+    keep_alives::KeepAlives,
+    leading::Down,
     link::Link,
     round::{Candidates, pause},
-    stays::Down,
 };
 use crate::{
     core::Core,
@@ -227,12 +227,8 @@ impl Client {
         let mut leadership = core.group.leader_changes();
         let began_in = leadership.borrow_and_update().term;
         let mut stop = self.stop.clone();
-        let mut stay = Stay {
-            sent: VecDeque::new(),
-            number: 0,
-            is_welcome: false,
-            patience: Instant::now() + core.settings.lease,
-        };
+        let mut stay =
+            Stay { sent: KeepAlives::default(), is_welcome: false, patience: Instant::now() + core.settings.lease };
         let mut ticks = interval(core.settings.keep_alive);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
@@ -249,7 +245,7 @@ impl Client {
                     }
                     Err(why) => break End::Lost(why, stay.is_welcome),
                 },
-                _ = ticks.tick(), if stay.is_welcome => link.keep_alive(stay.send()),
+                _ = ticks.tick(), if stay.is_welcome => link.keep_alive(stay.sent.send(Instant::now())),
                 () = sleep_until(stay.patience.into()) => {
                     break End::Lost("no answer for half a lease".to_owned(), stay.is_welcome);
                 }
@@ -299,7 +295,7 @@ impl Client {
                 }
             }
             Down::Answer { number, lease, checkpoint_interval } => {
-                if let Some(sent_at) = stay.answered(number) {
+                if let Some(sent_at) = stay.sent.answered(number) {
                     stay.patience = Instant::now() + self.core.settings.lease / 2;
                     attachment.held.answered(sent_at, lease);
                 }
@@ -333,33 +329,8 @@ fn refused(down: Down) -> End {
 
 /// What is under way in one stay.
 struct Stay {
-    /// Keep-alives without an answer, and when they were sent.
-    sent: VecDeque<(u64, Instant)>,
-    number: u64,
+    sent: KeepAlives,
     is_welcome: bool,
     /// When to leave, unless an answer comes before.
     patience: Instant,
-}
-
-impl Stay {
-    /// The number of a keep-alive that is being sent now.
-    fn send(&mut self) -> u64 {
-        self.number += 1;
-        self.sent.push_back((self.number, Instant::now()));
-        self.number
-    }
-
-    /// When the answered keep-alive was sent. Those before it will have no answer of their own.
-    fn answered(&mut self, number: u64) -> Option<Instant> {
-        while let Some((sent, at)) = self.sent.pop_front() {
-            if sent == number {
-                return Some(at);
-            }
-            if sent > number {
-                self.sent.push_front((sent, at));
-                break;
-            }
-        }
-        None
-    }
 }

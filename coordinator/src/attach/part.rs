@@ -9,14 +9,17 @@ use crate::model::{Owner, PipelineName, Shard, ShardId, State};
 
 /// What brings a node's part from what it was told before to what it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Change {
+pub struct Change {
     /// Replaces all that was told before.
-    pub(crate) is_whole: bool,
+    pub is_whole: bool,
     /// New or changed entries.
-    pub(crate) changed: State,
-    pub(crate) pipelines_removed: Vec<PipelineName>,
-    pub(crate) shards_removed: Vec<ShardId>,
-    pub(crate) checkpoints_removed: Vec<ShardId>,
+    pub changed: State,
+    /// Names that are not in the part any more.
+    pub pipelines_removed: Vec<PipelineName>,
+    /// Shards that are not.
+    pub shards_removed: Vec<ShardId>,
+    /// Shards whose checkpoints are not.
+    pub checkpoints_removed: Vec<ShardId>,
 }
 
 /// The shards of each of `owners`, found in one walk over the state.
@@ -99,7 +102,7 @@ impl Change {
     }
 
     /// Takes the change into `part`.
-    pub(crate) fn apply(self, part: &mut State) {
+    pub fn apply(self, part: &mut State) {
         if self.is_whole {
             *part = self.changed;
             return;

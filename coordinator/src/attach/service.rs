@@ -18,10 +18,7 @@ use sluice_proto::{
 use tokio::{sync::watch, time::timeout};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    admission::Rejection,
-    stays::{Down, Guest},
-};
+use super::{admission::Rejection, leading::Down, stays::Guest};
 use crate::{
     core::Core,
     machine::Command,

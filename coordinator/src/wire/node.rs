@@ -11,11 +11,7 @@ use super::{
     required,
 };
 use crate::{
-    attach::{
-        admission::{Hello, Rejection},
-        part::Change,
-        stays::Down,
-    },
+    attach::{Change, Down, Hello, Rejection},
     model::{ClusterId, Generation, RaftId, State},
 };
 

@@ -1,20 +1,17 @@
-//! How a shard leaves its MQTT broker: the session kept, ended, or, where the broker cannot be asked, left behind.
+//! How a shard leaves its MQTT broker: the session kept, or ended.
 
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
 use super::{
+    course::End,
     driver::{Close, Driver},
-    job::{End, Purpose},
 };
 use crate::pipeline::source::{
     connection::Connection,
     session::{Ending, Session},
 };
-
-/// Connections that are tried before a session that may be thrown away is left to the broker: about ten seconds.
-const DISCARD_ATTEMPTS: usize = 6;
 
 /// How long a goodbye may take to be written.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
@@ -80,18 +77,6 @@ impl Driver {
                 why: "the MQTT broker did not let the session end in time".to_owned(),
                 is_retryable: true,
             },
-        }
-    }
-
-    /// Whether a pipeline may go although its session could not be ended: the broker has probably none, or the user has said that
-    /// what it holds may be lost, and the broker does not answer.
-    pub(super) fn may_leave_behind(&self, attempt: usize) -> bool {
-        // As recorded, or opened by this very task.
-        let was_open = self.job.task.session().is_some_and(|session| session.is_open);
-        match self.job.purpose {
-            Purpose::Run => false,
-            Purpose::Retire => !was_open,
-            Purpose::Discard => !was_open || attempt + 1 >= DISCARD_ATTEMPTS,
         }
     }
 }

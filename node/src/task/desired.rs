@@ -6,28 +6,33 @@ use sluice_coordinator::model::{
     Checkpoint, Epoch, Owner, PipelineSpec, PipelineState, Revision, Session, Shard, ShardId, SourceIdentity, State,
 };
 
-use crate::lane::Purpose;
+use crate::lane::course::Purpose;
 
 /// A task that should run here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Desired {
-    pub(crate) epoch: Epoch,
-    pub(crate) purpose: Purpose,
+pub struct Desired {
+    /// Of its assignment.
+    pub epoch: Epoch,
+    /// What for.
+    pub purpose: Purpose,
     /// The revision to run with: the present one, or the one that the session to be ended belongs to.
-    pub(crate) revision: Revision,
+    pub revision: Revision,
 }
 
 /// What a task needs besides, looked up when it starts.
 #[derive(Debug, Clone)]
-pub(crate) struct Background {
-    pub(crate) spec: PipelineSpec,
-    pub(crate) session: Option<Session>,
-    pub(crate) checkpoint: Option<Checkpoint>,
+pub struct Background {
+    /// The pipeline.
+    pub spec: PipelineSpec,
+    /// At the broker, as far as is known.
+    pub session: Option<Session>,
+    /// The last one.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// Every task that `me` should run. A shard of a paused pipeline is not among them, nor one that is being handed over: it is stopped
 /// and given back.
-pub(crate) fn desired(state: &State, me: &Owner) -> BTreeMap<ShardId, Desired> {
+pub fn desired(state: &State, me: &Owner) -> BTreeMap<ShardId, Desired> {
     let is_mine = |shard: &Shard| shard.owner.as_ref() == Some(me) && shard.handover.is_none();
     let mine = state.shards.iter().filter(|(_, shard)| is_mine(shard));
     mine.filter_map(|(id, shard)| {
@@ -51,13 +56,13 @@ pub(crate) fn desired(state: &State, me: &Owner) -> BTreeMap<ShardId, Desired> {
 }
 
 /// Shards of `me` that are on their way to another node.
-pub(crate) fn leaving(state: &State, me: &Owner) -> impl Iterator<Item = ShardId> {
+pub fn leaving(state: &State, me: &Owner) -> impl Iterator<Item = ShardId> {
     let leaves = |shard: &Shard| shard.owner.as_ref() == Some(me) && shard.handover.is_some();
     state.shards.iter().filter(move |(_, shard)| leaves(shard)).map(|(id, _)| id.clone())
 }
 
 /// What the task of `shard` starts from.
-pub(crate) fn background(state: &State, shard: &ShardId, desired: &Desired) -> Option<Background> {
+pub fn background(state: &State, shard: &ShardId, desired: &Desired) -> Option<Background> {
     Some(Background {
         spec: state.pipelines.get(&shard.pipeline)?.spec_at(desired.revision)?.clone(),
         session: state.shards.get(shard)?.session.clone(),

@@ -5,7 +5,6 @@
 //! keeps what was told last: nothing stops, and nothing starts.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,7 +12,7 @@ use std::{
 
 use sluice_coordinator::{
     Coordinator, Lease,
-    model::{Epoch, Owner, Revision, ShardId, State as Told},
+    model::{Owner, Revision, ShardId, State as Told},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -23,8 +22,9 @@ use tokio::{
 
 use super::{
     desired::{self, Background, Desired},
-    lifecycle::{Action, Phase, RETRY_LONGEST, action, retry_after},
+    lifecycle::Phase,
     prepared::Prepared,
+    table::{LastWord, Step, Table},
 };
 use crate::{
     config::{InFlight, SecretRoots},
@@ -57,35 +57,30 @@ pub struct Supervisor {
     /// What the leader has told this node.
     part: watch::Receiver<Arc<Told>>,
     lease: Lease,
-    me: Owner,
     permits: Permits,
     registry: Arc<Registry>,
     checkpointer: Checkpointer,
     lanes: Vec<Lane>,
-    running: BTreeMap<ShardId, Running>,
+    running: Table<Held>,
     prepared: Prepared,
-    /// Shards given back under these epochs, until the leader tells that it knows.
-    released: BTreeMap<ShardId, Epoch>,
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Last words on their way to the log.
     words: JoinSet<Said>,
 }
 
+/// What is kept of a task.
 #[derive(Debug)]
-struct Running {
-    desired: Desired,
-    phase: Phase,
+struct Held {
     task: Arc<Task>,
     stop: watch::Sender<Option<Stop>>,
     lane: usize,
-    started_at: Instant,
-    /// In a row.
-    failures: u32,
 }
 
 #[derive(Debug)]
 struct Said {
     task: Arc<Task>,
+    /// The task's in the table.
+    number: u64,
     /// The shard is given back.
     is_released: bool,
     /// None: the word is in the log, or the shard is another's: either way nothing is left to say.
@@ -95,6 +90,7 @@ struct Said {
 #[derive(Debug)]
 struct Word {
     task: Arc<Task>,
+    number: u64,
     is_release: bool,
 }
 
@@ -114,24 +110,10 @@ impl Supervisor {
         let (ended_out, ended) = mpsc::unbounded_channel();
         let lanes = (0..config.lanes).map(|number| Lane::start(number, config.in_flight, ended_out.clone()));
         let lanes = lanes.collect::<io::Result<_>>()?;
-        let (running, prepared, words) = (BTreeMap::new(), Prepared::default(), JoinSet::new());
-        let (part, lease, released) = (coordinator.part(), coordinator.lease(), BTreeMap::new());
-        let permits = Permits::new(lease.clone(), part.clone(), me.clone());
-        Ok(Self {
-            config,
-            part,
-            lease,
-            me,
-            permits,
-            registry,
-            checkpointer,
-            lanes,
-            running,
-            prepared,
-            released,
-            ended,
-            words,
-        })
+        let (running, prepared, words) = (Table::new(me.clone()), Prepared::default(), JoinSet::new());
+        let (part, lease) = (coordinator.part(), coordinator.lease());
+        let permits = Permits::new(lease.clone(), part.clone(), me);
+        Ok(Self { config, part, lease, permits, registry, checkpointer, lanes, running, prepared, ended, words })
     }
 
     /// Reconciles until `stop`, then stops every task. Returns whether nothing was left in flight.
@@ -156,31 +138,18 @@ impl Supervisor {
     }
 
     fn reconcile(&mut self, part: &Told, is_leased: bool) {
-        self.released.retain(|shard, epoch| part.shards.get(shard).is_some_and(|told| told.epoch == *epoch));
-        let mut desired = desired::desired(part, &self.me);
-        desired.retain(|shard, _| !self.released.contains_key(shard));
-        let leaving = desired::leaving(part, &self.me);
-        let leaving = leaving.filter(|shard| !self.running.contains_key(shard) && !self.released.contains_key(shard));
-        for shard in leaving.collect::<Vec<_>>() {
-            self.give_back(part, &shard);
-        }
-        let now = Instant::now();
-        let known: Vec<_> = desired.keys().chain(self.running.keys()).cloned().collect();
-        for shard in known {
-            let wanted = desired.get(&shard);
-            let has = self.running.get(&shard).map(|running| (&running.desired, &running.phase));
-            match (action(wanted, has, is_leased, now), wanted) {
-                (Action::Start, Some(wanted)) => self.start_task(part, &shard, wanted),
-                (Action::Stop, _) => self.stop_task(&shard),
-                (Action::Release, _) => self.release_failed(&shard),
-                _ => {}
+        for (shard, step) in self.running.steps(part, is_leased, Instant::now()) {
+            match step {
+                Step::Start(wanted) => self.start_task(part, &shard, &wanted),
+                Step::Stop => self.stop_task(&shard),
+                Step::GiveBack => self.give_back(part, &shard),
+                Step::Release => self.release_failed(&shard),
             }
         }
     }
 
     fn start_task(&mut self, part: &Told, shard: &ShardId, wanted: &Desired) {
         let Some(background) = desired::background(part, shard, wanted) else { return };
-        let failures = self.running.remove(shard).map_or(0, |running| running.failures);
         let task = Arc::new(Task::new(shard.clone(), wanted.epoch));
         if let Some(checkpoint) = &background.checkpoint {
             task.resume(checkpoint);
@@ -190,30 +159,22 @@ impl Supervisor {
         let (stop, stopped) = watch::channel(None);
         let lane = self.emptiest_lane();
         let job = self.job(&task, wanted, background, stopped);
-        let mut running = Running {
-            desired: wanted.clone(),
-            phase: Phase::Running,
-            task: Arc::clone(&task),
-            stop,
-            lane,
-            started_at: Instant::now(),
-            failures,
-        };
+        let held = Held { task: Arc::clone(&task), stop, lane };
+        self.running.insert(shard, wanted.clone(), Phase::Running, held, Instant::now());
         match job {
             Ok(job) => {
                 tracing::info!(%shard, epoch = %wanted.epoch, lane, purpose = ?wanted.purpose, "task starts");
                 if !self.lanes[lane].give(job) {
                     task.set_status(State::Failed, "the lane has stopped: restart the node and look into its log");
-                    running.phase = Phase::Failed { again_at: None };
+                    self.running.failed(shard, false, Instant::now());
                 }
             }
             Err(message) => {
                 tracing::error!(%shard, "{message}");
                 task.set_status(State::Failed, message);
-                running.fail(true);
+                self.running.failed(shard, true, Instant::now());
             }
         }
-        self.running.insert(shard.clone(), running);
     }
 
     fn job(
@@ -243,39 +204,22 @@ impl Supervisor {
 
     fn stop_task(&mut self, shard: &ShardId) {
         let deadline = Instant::now() + self.config.drain_deadline;
-        if let Some(running) = self.running.get_mut(shard) {
-            running.phase = Phase::Stopping;
-            running.task.set_status(State::Draining, "");
-            running.stop.send_replace(Some(Stop { deadline }));
+        self.running.stopping(shard);
+        if let Some(running) = self.running.get(shard) {
+            running.held.task.set_status(State::Draining, "");
+            running.held.stop.send_replace(Some(Stop { deadline }));
         }
     }
 
     /// A task has ended on its lane. Returns whether nothing of it was left in flight.
     fn take(&mut self, ended: &Ended) -> bool {
-        let Some(running) = self.running.get_mut(&ended.shard).filter(|running| running.task.epoch == ended.epoch)
-        else {
-            return true;
-        };
-        let task = Arc::clone(&running.task);
-        tracing::info!(shard = %ended.shard, epoch = %ended.epoch, end = ?ended.end, "task ended");
-        match ended.end {
-            End::Failed { may_pass } if running.phase == Phase::Running => {
-                running.fail(may_pass);
-                self.say(Word { task, is_release: false });
-            }
-            End::Retired => {
-                running.phase = Phase::Retired;
-                self.say(Word { task, is_release: false });
-            }
-            // A task that was restarted in place, for a new revision say, keeps its shard.
-            End::Stopped { .. } | End::Failed { .. } => {
-                // Nor does one that ended by itself, since its permit was taken away, and may be given another.
-                running.phase = Phase::Stopping;
-                let is_wanted = desired::desired(&self.part.borrow(), &self.me).contains_key(&ended.shard);
-                self.say(Word { task, is_release: !is_wanted });
-            }
-        }
-        !matches!(ended.end, End::Stopped { is_clean: false })
+        let Ended { shard, epoch, end } = ended;
+        let word = self.running.ended(shard, *epoch, end, &self.part.borrow(), Instant::now());
+        let (Some(LastWord { is_release }), Some(running)) = (word, self.running.get(shard)) else { return true };
+        tracing::info!(%shard, %epoch, ?end, "task ended");
+        let word = Word { task: Arc::clone(&running.held.task), number: running.number, is_release };
+        self.say(word);
+        !matches!(end, End::Stopped { is_clean: false })
     }
 
     /// Gives back a shard that has not been started here, as it came.
@@ -288,25 +232,24 @@ impl Supervisor {
         task.set_session(told.session.clone());
         task.set_status(State::Stopped, "");
         let desired = Desired { epoch: told.epoch, purpose: Purpose::Run, revision: Revision::default() };
-        let running = Running {
-            desired,
-            phase: Phase::Stopping,
-            task: Arc::clone(&task),
-            stop: watch::Sender::new(None),
-            lane: self.emptiest_lane(),
-            started_at: Instant::now(),
-            failures: 0,
-        };
-        self.running.insert(shard.clone(), running);
-        self.say(Word { task, is_release: true });
+        let held = Held { task: Arc::clone(&task), stop: watch::Sender::new(None), lane: self.emptiest_lane() };
+        let number = self.running.insert(shard, desired, Phase::Stopping, held, Instant::now());
+        self.say(Word { task, number, is_release: true });
     }
 
     fn release_failed(&mut self, shard: &ShardId) {
-        if let Some(running) = self.running.get_mut(shard) {
-            running.phase = Phase::Stopping;
-            running.task.set_status(State::Stopped, "");
-            let task = Arc::clone(&running.task);
-            self.say(Word { task, is_release: true });
+        if let Some(running) = self.running.get(shard) {
+            running.held.task.set_status(State::Stopped, "");
+        }
+        self.give_up(shard);
+    }
+
+    /// What the shard's task has to say is its last word.
+    fn give_up(&mut self, shard: &ShardId) {
+        self.running.stopping(shard);
+        if let Some(running) = self.running.get(shard) {
+            let word = Word { task: Arc::clone(&running.held.task), number: running.number, is_release: true };
+            self.say(word);
         }
     }
 
@@ -314,18 +257,20 @@ impl Supervisor {
         let checkpointer = self.checkpointer.clone();
         self.words.spawn(async move {
             use crate::pipeline::checkpoint::RecordError;
-            let task = Arc::clone(&word.task);
+            let (task, number) = (Arc::clone(&word.task), word.number);
             let said = match word.is_release {
                 true => checkpointer.release(&word.task).await,
                 false => checkpointer.record(&word.task).await,
             };
             match said {
-                Ok(()) => Said { task, is_released: word.is_release, again: None },
-                Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { task, is_released: false, again: None },
+                Ok(()) => Said { task, number, is_released: word.is_release, again: None },
+                Err(RecordError::Fenced(_) | RecordError::Stopping) => {
+                    Said { task, number, is_released: false, again: None }
+                }
                 Err(RecordError::Unavailable(error)) => {
                     tracing::warn!(shard = %task.shard, %error, "the last checkpoint is not recorded yet");
                     sleep(LOOK_EVERY).await;
-                    Said { task, is_released: false, again: Some(word) }
+                    Said { task, number, is_released: false, again: Some(word) }
                 }
             }
         });
@@ -334,15 +279,8 @@ impl Supervisor {
     fn heard(&mut self, said: Option<Said>) {
         match said {
             Some(Said { again: Some(word), .. }) => self.say(word),
-            Some(Said { task, is_released, again: None }) => {
-                if is_released {
-                    self.released.insert(task.shard.clone(), task.epoch);
-                }
-                let is_over = |running: &Running| {
-                    Arc::ptr_eq(&running.task, &task) && matches!(running.phase, Phase::Stopping | Phase::Retired)
-                };
-                if self.running.get(&task.shard).is_some_and(is_over) {
-                    self.running.remove(&task.shard);
+            Some(Said { task, number, is_released, again: None }) => {
+                if self.running.said(&task.shard, task.epoch, number, is_released) {
                     self.registry.remove(&task.shard);
                 }
             }
@@ -351,12 +289,12 @@ impl Supervisor {
     }
 
     fn emptiest_lane(&self) -> usize {
-        let load = |lane: usize| self.running.values().filter(|running| running.lane == lane).count();
+        let load = |lane: usize| self.running.iter().filter(|(_, running)| running.held.lane == lane).count();
         (0..self.lanes.len()).min_by_key(|lane| load(*lane)).unwrap_or(0)
     }
 
     async fn stop_all(mut self) -> bool {
-        let shards: Vec<_> = self.running.keys().cloned().collect();
+        let shards: Vec<_> = self.running.iter().map(|(shard, _)| shard.clone()).collect();
         for shard in &shards {
             match self.running.get(shard).map(|running| &running.phase) {
                 Some(Phase::Running) => self.stop_task(shard),
@@ -387,18 +325,7 @@ impl Supervisor {
 
     /// As [`take`](Self::take), while the node stops: every shard is given back.
     fn release(&mut self, ended: &Ended) -> bool {
-        if let Some(running) = self.running.get_mut(&ended.shard) {
-            running.phase = Phase::Stopping;
-            let task = Arc::clone(&running.task);
-            self.say(Word { task, is_release: true });
-        }
+        self.give_up(&ended.shard);
         !matches!(ended.end, End::Stopped { is_clean: false })
-    }
-}
-
-impl Running {
-    fn fail(&mut self, may_pass: bool) {
-        self.failures = if self.started_at.elapsed() >= RETRY_LONGEST { 1 } else { self.failures + 1 };
-        self.phase = Phase::Failed { again_at: may_pass.then(|| Instant::now() + retry_after(self.failures)) };
     }
 }
