@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use sluice_coordinator::model::{Epoch, Owner, ShardId, State};
+use sluice_coordinator::model::{Epoch, Owner, ShardId, State, TaskState};
 
 use super::{
     desired::{Desired, desired, leaving},
@@ -20,6 +20,8 @@ pub struct Table<T> {
     entries: BTreeMap<ShardId, Entry<T>>,
     /// Shards given back under these epochs, until the leader tells that it knows.
     released: BTreeMap<ShardId, Epoch>,
+    /// Shards whose session was ended under these epochs, likewise: started once more by an older word, a task would open another session.
+    retired: BTreeMap<ShardId, Epoch>,
     /// Entries made so far.
     made: u64,
 }
@@ -63,14 +65,15 @@ pub struct LastWord {
 impl<T> Table<T> {
     /// Of a node that has no tasks.
     pub fn new(me: Owner) -> Self {
-        Self { me, entries: BTreeMap::new(), released: BTreeMap::new(), made: 0 }
+        Self { me, entries: BTreeMap::new(), released: BTreeMap::new(), retired: BTreeMap::new(), made: 0 }
     }
 
     /// What is to be done after the leader has told `part`. Changes nothing but what is known of shards given back.
     pub fn steps(&mut self, part: &State, is_leased: bool, now: Instant) -> Vec<(ShardId, Step)> {
-        self.released.retain(|shard, epoch| part.shards.get(shard).is_some_and(|told| told.epoch == *epoch));
+        self.released.retain(|shard, epoch| is_at(part, shard, *epoch));
+        self.retired.retain(|shard, epoch| is_at(part, shard, *epoch) && !is_told_retired(part, shard, *epoch));
         let mut desired = desired(part, &self.me);
-        desired.retain(|shard, _| !self.released.contains_key(shard));
+        desired.retain(|shard, _| !self.released.contains_key(shard) && !self.retired.contains_key(shard));
         let leaving = leaving(part, &self.me);
         let leaving = leaving.filter(|shard| !self.entries.contains_key(shard) && !self.released.contains_key(shard));
         let mut steps: Vec<_> = leaving.map(|shard| (shard, Step::GiveBack)).collect();
@@ -142,8 +145,8 @@ impl<T> Table<T> {
         let is_over =
             |entry: &Entry<T>| entry.number == number && matches!(entry.phase, Phase::Stopping | Phase::Retired);
         let is_over = self.entries.get(shard).is_some_and(is_over);
-        if is_over {
-            self.entries.remove(shard);
+        if is_over && self.entries.remove(shard).is_some_and(|entry| entry.phase == Phase::Retired) {
+            self.retired.insert(shard.clone(), epoch);
         }
         is_over
     }
@@ -182,9 +185,23 @@ impl<T> Entry<T> {
     }
 }
 
+fn is_at(part: &State, shard: &ShardId, epoch: Epoch) -> bool {
+    part.shards.get(shard).is_some_and(|told| told.epoch == epoch)
+}
+
+fn is_told_retired(part: &State, shard: &ShardId, epoch: Epoch) -> bool {
+    let told = part.checkpoints.get(shard);
+    told.is_some_and(|told| told.epoch == epoch && told.status.state == TaskState::Retired)
+}
+
 #[cfg(test)]
 mod tests {
-    use sluice_coordinator::model::{Generation, Handover, Revision, Shard, UnixMs};
+    use std::num::NonZeroU32;
+
+    use sluice_coordinator::model::{
+        Checkpoint, Generation, Handover, Ledger, Pipeline, PipelineSpec, PipelineState, Revision, Shard,
+        SourceIdentity, TaskStatus, UnixMs,
+    };
 
     use super::*;
     use crate::lane::course::Purpose;
@@ -215,5 +232,63 @@ mod tests {
         table.steps(&part, true, now);
         assert!(table.released.is_empty());
         Ok(())
+    }
+
+    #[test]
+    fn a_retired_shard_is_not_started_again_by_what_was_told_before() -> anyhow::Result<()> {
+        let me = Owner { node: "a".parse()?, generation: Generation(1) };
+        let shard = ShardId::new(&"readings".parse()?, 0);
+        let mut part = part(&me, &shard)?;
+        let (mut table, now) = (Table::new(me), Instant::now());
+        let steps = table.steps(&part, true, now);
+        let Some((_, Step::Start(desired))) = steps.first() else { anyhow::bail!("{steps:?}") };
+        let number = table.insert(&shard, desired.clone(), Phase::Running, (), now);
+        table.ended(&shard, Epoch(1), &End::Retired, &part, now);
+        assert!(table.said(&shard, Epoch(1), number, false));
+        assert!(table.steps(&part, true, now).is_empty(), "the part is from before it was retired");
+        let checkpoint = Checkpoint {
+            epoch: Epoch(1),
+            taken_at: UnixMs(1),
+            ledger: Ledger::default(),
+            next_offsets: BTreeMap::new(),
+            session: None,
+            status: TaskStatus { state: TaskState::Retired, message: String::new() },
+            released: false,
+            oldest_unacked_ms: 0,
+        };
+        part.checkpoints.insert(shard, checkpoint);
+        // Its pipeline goes on from another source, say.
+        assert_eq!(table.steps(&part, true, now).len(), 1);
+        Ok(())
+    }
+
+    /// Of a pipeline whose one shard is `me`'s and is retiring.
+    fn part(me: &Owner, shard: &ShardId) -> anyhow::Result<State> {
+        let source = SourceIdentity {
+            servers: vec!["mqtt://broker".to_owned()],
+            share_group: None,
+            client_id_prefix: "sluice-readings".to_owned(),
+        };
+        let (name, filters, manifest) = (shard.pipeline.clone(), Vec::new(), String::new());
+        let spec = PipelineSpec { name, shards: NonZeroU32::MIN, source, filters, manifest };
+        let pipeline = Pipeline {
+            spec,
+            revision: Revision(1),
+            state: PipelineState::Running,
+            applied_at: UnixMs(0),
+            earlier: BTreeMap::new(),
+        };
+        let told = Shard {
+            owner: Some(me.clone()),
+            epoch: Epoch(1),
+            since: UnixMs(0),
+            session: None,
+            handover: None,
+            is_retiring: true,
+        };
+        let mut part = State::default();
+        part.pipelines.insert(shard.pipeline.clone(), pipeline);
+        part.shards.insert(shard.clone(), told);
+        Ok(part)
     }
 }
