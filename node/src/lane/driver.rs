@@ -173,7 +173,8 @@ impl Driver {
         loop {
             {
                 let shard = self.shard.borrow();
-                if shard.has_moved() || !shard.is_idle() {
+                // Pings are no movement: they would keep a silence from ever being long enough.
+                if shard.has_moved() || shard.tracker.undelivered() > 0 {
                     last_moved = Instant::now();
                 }
             }
@@ -181,6 +182,7 @@ impl Driver {
             if let Some(close) = self.ended(stop, last_moved) {
                 return self.close(connection, close).await;
             }
+            self.ask(stop, last_moved);
             let may_read = self.may_read(stop);
             if std::mem::replace(&mut was_reading, may_read) != may_read
                 && let Some(close) = self.turned(may_read)
@@ -301,7 +303,20 @@ impl Driver {
         if let Some(why) = shard.place.sink.borrow().death() {
             return Some(Close::SinkDied { why: why.to_owned() });
         }
-        let serving = Serving {
+        self.stands(&shard, stop, last_moved).end(Instant::now()).map(Close::Ended)
+    }
+
+    /// Asks the broker whether it is there, when its silence may mean that it has nothing more.
+    fn ask(&self, stop: Option<Stop>, last_moved: Instant) {
+        let (mut shard, now) = (self.shard.borrow_mut(), Instant::now());
+        if self.stands(&shard, stop, last_moved).asks(now) {
+            let shard = &mut *shard;
+            shard.session.ask(now, &mut shard.out);
+        }
+    }
+
+    fn stands(&self, shard: &Shard, stop: Option<Stop>, last_moved: Instant) -> Serving {
+        Serving {
             purpose: self.job.purpose,
             stop,
             is_serving: shard.is_serving,
@@ -309,8 +324,8 @@ impl Driver {
             is_settled: shard.session.is_settled(),
             is_idle: shard.is_idle(),
             last_moved,
-        };
-        serving.end(Instant::now()).map(Close::Ended)
+            question: shard.session.question(),
+        }
     }
 
     async fn lost(&self, why: &str, is_retryable: bool, backoff: &mut Backoff) {
