@@ -42,8 +42,8 @@ pub(crate) enum Fact {
     Acked { id: Id },
     /// A connection has ended with these readings sent and not acknowledged.
     Cut { unacked: Vec<Id> },
-    /// A task could not end its session, and went without.
-    LeftBehind,
+    /// A task could not end the session of this client id, and went without.
+    LeftBehind { client_id: String },
     /// A task has left a connection; so many of its packets were not acknowledged.
     Left { unacked: usize },
 }

@@ -176,6 +176,11 @@ impl Broker {
         }
     }
 
+    /// An operator removes a session, with what it holds.
+    pub(crate) fn remove(&mut self, client_id: &str) {
+        self.end_session(client_id, true);
+    }
+
     pub(crate) fn heal(&mut self) {
         self.down_until = 0;
     }
