@@ -32,7 +32,7 @@ pub(crate) enum Fact {
     Leased { node: usize, sent_at: Instant, lease: Duration },
     /// A node's process has come to its end.
     Ended { node: usize },
-    /// A task has made up its mind to connect.
+    /// A task sends its CONNECT.
     Connects { peer: Peer },
     /// A CONNECT has arrived at the broker.
     Connected { peer: Peer },
@@ -42,8 +42,8 @@ pub(crate) enum Fact {
     Acked { id: Id },
     /// A connection has ended with these readings sent and not acknowledged.
     Cut { unacked: Vec<Id> },
-    /// A task could not end its session, and went without.
-    LeftBehind,
+    /// A task could not end the session of this client id, and went without.
+    LeftBehind { client_id: String },
     /// A task has left a connection; so many of its packets were not acknowledged.
     Left { unacked: usize },
 }

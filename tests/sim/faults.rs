@@ -14,7 +14,7 @@ pub(crate) struct Faults {
 type Fault = fn(&mut Faults, &mut [Node], &mut Operator, &mut Around);
 
 /// Named once for each time it is as likely as one that stands here once.
-const FAULTS: [(&str, Fault); 24] = [
+const FAULTS: [(&str, Fault); 26] = [
     ("kill", kill),
     ("kill", kill),
     ("kill of several", kill_several),
@@ -26,6 +26,7 @@ const FAULTS: [(&str, Fault); 24] = [
     ("cannot send", cannot_send),
     ("cannot hear", cannot_hear),
     ("cut from broker", cut_from_broker),
+    ("cut from broker", cut_from_broker),
     ("leader hands over", hand_over),
     ("no quorum", no_quorum),
     ("connections dropped", drop_connections),
@@ -33,6 +34,7 @@ const FAULTS: [(&str, Fault); 24] = [
     ("Kafka outage", stop_kafka),
     ("producer dies", producer_dies),
     ("pipeline paused", pause_pipeline),
+    ("resize", resize),
     ("resize", resize),
     ("resize", resize),
     ("drain", drain),
@@ -148,7 +150,7 @@ fn cannot_hear(faults: &mut Faults, nodes: &mut [Node], _: &mut Operator, around
 fn cut_from_broker(faults: &mut Faults, nodes: &mut [Node], _: &mut Operator, around: &mut Around) {
     let node = some(nodes, around);
     around.net.cut_from_broker(node);
-    faults.net_heals_at = Some(around.now + long(around));
+    faults.net_heals_at = Some(around.now + around.chance.between(500, 20_000));
 }
 
 fn hand_over(_: &mut Faults, _: &mut [Node], _: &mut Operator, around: &mut Around) {

@@ -8,7 +8,7 @@
 //! `broker/`, `kafka`). Not in it: librdkafka and what decides on its errors, sockets, openraft.
 //!
 //! ```sh
-//! cargo test --release -p sluice-tests --test sim                                     # 2,400 seeds
+//! cargo test --release -p sluice-tests --test sim                                     # 6,000 seeds
 //! SLUICE_SIM_SEEDS=20000 cargo test --release -p sluice-tests --test sim              # so many on each kind of broker
 //! SLUICE_SIM_SEED=815 cargo test --release -p sluice-tests --test sim on_mosquitto    # the line that a failure printed
 //! SLUICE_SIM_LINES=9999 SLUICE_SIM_SEED=815 …                                         # more of what happened before it
@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Seeds on each kind of broker, unless `SLUICE_SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 1_500;
 
 /// Seeds in which a mutant must be caught.
 const MUTANT_SEEDS: u64 = 200;

@@ -23,6 +23,8 @@ pub(crate) const LEASE: Duration = Duration::from_secs(2);
 pub(crate) const KEEP_ALIVE: Ms = 300;
 /// Of the leader with itself: a quarter of an election timeout, and no more.
 pub(crate) const OWN_KEEP_ALIVE: Ms = 250;
+/// Client ids without the shard's index.
+pub(crate) const CLIENT_IDS: &str = "sluice-readings";
 /// How long a task that stops may deliver what it has in flight. The product's default is longer; this one is reached more often.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -60,7 +62,7 @@ impl Setup {
             shard_readings: chance.between(4, 40),
             plan,
             clock: Clock { start: Instant::now() + Duration::from_secs(3_600) },
-            faults_for: chance.between(8_000, 30_000),
+            faults_for: chance.between(8_000, 45_000),
         }
     }
 
@@ -74,7 +76,7 @@ impl Setup {
             source: SourceIdentity {
                 servers: vec!["mqtt://broker".to_owned()],
                 share_group: Some(format!("group-{group}")),
-                client_id_prefix: "sluice-readings".to_owned(),
+                client_id_prefix: CLIENT_IDS.to_owned(),
             },
             filters,
             manifest: String::new(),

@@ -1,6 +1,6 @@
 //! A run: some nodes and what they have around them, faults for a while, then everything is mended and must come to rest.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use sluice_coordinator::{
     machine::Kind,
@@ -21,7 +21,7 @@ use crate::{
     node::Node,
     operator::Operator,
     raft::Raft,
-    setup::{Ms, STEP, Setup, pipeline},
+    setup::{CLIENT_IDS, Ms, STEP, Setup, pipeline},
     trace::Trace,
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct World {
     operator: Operator,
     faults: Faults,
     invariants: Vec<Box<dyn Invariant>>,
+    /// Sessions that a task could not end, and that an operator is told to remove.
+    left_behind: BTreeSet<String>,
     /// Of each reading that a device saw acknowledged, how many groups were to get it: two, while a pipeline goes from one to another.
     pub(crate) acknowledged: Vec<u32>,
     /// Readings a second, in thousandths of a step.
@@ -79,7 +81,8 @@ impl World {
         };
         let nodes = (0..around.setup.nodes).map(Node::new).collect();
         let (faults, acknowledged) = (Faults::default(), Vec::new());
-        Self { around, nodes, operator, faults, invariants: invariants::all(), acknowledged, rate }
+        let (invariants, left_behind) = (invariants::all(), BTreeSet::new());
+        Self { around, nodes, operator, faults, invariants, left_behind, acknowledged, rate }
     }
 
     /// Plays it to the end.
@@ -97,6 +100,7 @@ impl World {
             if !self.around.now.is_multiple_of(LOOK_EVERY) {
                 continue;
             }
+            self.remove_what_was_left();
             let unrest = self.unrest();
             match unrest {
                 None => rests_since = rests_since.or(Some(self.around.now)),
@@ -127,6 +131,9 @@ impl World {
         }
         for fact in std::mem::take(&mut around.facts) {
             around.coverage.add("moves", moves(&fact));
+            if let Fact::LeftBehind { client_id } = &fact {
+                self.left_behind.insert(client_id.clone());
+            }
             if around.trace.is_on() {
                 around.trace.say(around.now, format_args!("{}", invariants::words(&fact)));
             }
@@ -144,6 +151,16 @@ impl World {
             let id = Id::try_from(self.acknowledged.len()).unwrap_or(Id::MAX);
             let (mqtt, chance) = (&mut self.around.mqtt, &mut self.around.chance);
             self.acknowledged.push(mqtt.publish(id, self.around.now, chance));
+        }
+    }
+
+    /// As the log tells an operator to, who waits until no shard has the session any more.
+    fn remove_what_was_left(&mut self) {
+        for client_id in std::mem::take(&mut self.left_behind) {
+            let shards = self.around.raft.state.shards.keys();
+            if !shards.map(|shard| format!("{CLIENT_IDS}-{}", shard.index)).any(|used| used == client_id) {
+                self.around.mqtt.remove(&client_id, self.around.now, &mut self.around.chance);
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::pipeline::source::session::Version;
 
-/// After UNSUBSCRIBE a broker may still send what it had queued [MQTT-3.10.4]; when it has sent nothing for so long, it has
-/// nothing more.
+/// After UNSUBSCRIBE a broker may still send what it had queued [MQTT-3.10.4]; when it has sent nothing for so long, and then answers
+/// a question and still has sent nothing, it has nothing more. Without the answer the silence may be the network's, or this node's own.
 pub const QUIET: Duration = Duration::from_secs(10);
 
 /// Connections that are tried before a session that may be thrown away, or that the broker has probably never had, is left to it:
@@ -64,6 +64,8 @@ pub struct Serving {
     pub is_idle: bool,
     /// When a reading last came, was delivered, or was in flight.
     pub last_moved: Instant,
+    /// When the broker was last asked whether it is there, and whether it has answered.
+    pub question: Option<(Instant, bool)>,
 }
 
 impl Serving {
@@ -75,11 +77,25 @@ impl Serving {
         }
         match self.purpose {
             Purpose::Discard if self.is_serving => Some(End::Retired),
-            Purpose::Retire if self.is_serving && self.is_settled && self.is_idle => {
-                (now.saturating_duration_since(self.last_moved) >= QUIET).then_some(End::Retired)
+            Purpose::Retire if self.is_quiet(now) => {
+                self.question.is_some_and(|(_, is_answered)| self.is_asked() && is_answered).then_some(End::Retired)
             }
             _ => None,
         }
+    }
+
+    /// Whether the broker is to be asked now: it may have nothing more.
+    pub fn asks(&self, now: Instant) -> bool {
+        self.stop.is_none() && self.purpose == Purpose::Retire && self.is_quiet(now) && !self.is_asked()
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.is_serving && self.is_settled && self.is_idle && now >= self.last_moved + QUIET
+    }
+
+    /// The broker was asked in this silence, not in one before.
+    fn is_asked(&self) -> bool {
+        self.question.is_some_and(|(asked_at, _)| asked_at >= self.last_moved + QUIET)
     }
 }
 
@@ -98,5 +114,36 @@ pub fn may_leave_behind(purpose: Purpose, was_open: bool, attempt: usize) -> boo
         // A node may have died after the broker's answer and before its word of it.
         Purpose::Retire => !was_open && attempt + 1 >= DISCARD_ATTEMPTS,
         Purpose::Discard => attempt + 1 >= DISCARD_ATTEMPTS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_ends_a_session_only_when_the_broker_has_answered_in_it() {
+        let start = Instant::now();
+        let serving = Serving {
+            purpose: Purpose::Retire,
+            stop: None,
+            is_serving: true,
+            is_connected: true,
+            is_settled: true,
+            is_idle: true,
+            last_moved: start,
+            question: None,
+        };
+        let (early, quiet) = (start + QUIET / 2, start + QUIET);
+        assert!(!serving.asks(early) && serving.asks(quiet));
+        assert_eq!(serving.end(start + 10 * QUIET), None, "the process may have been paused all the while");
+        let asked = Serving { question: Some((quiet, false)), ..serving };
+        assert!(!asked.asks(quiet));
+        assert_eq!(asked.end(start + 10 * QUIET), None);
+        let answered = Serving { question: Some((quiet, true)), ..serving };
+        assert_eq!(answered.end(quiet), Some(End::Retired));
+        let moved = Serving { last_moved: quiet, ..answered };
+        assert_eq!(moved.end(quiet + QUIET), None, "the answer is of an earlier silence");
+        assert!(moved.asks(quiet + QUIET));
     }
 }

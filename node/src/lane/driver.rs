@@ -187,6 +187,7 @@ impl Driver {
             if let Some(close) = self.ended(stop, last_moved) {
                 return self.close(connection, close, attempt).await;
             }
+            self.ask(stop, last_moved);
             if std::mem::replace(&mut was_reading, may_read) != may_read
                 && let Some(close) = self.turned(may_read)
             {
@@ -307,7 +308,20 @@ impl Driver {
         if let Some(why) = shard.place.sink.borrow().death() {
             return Some(Close::SinkDied { why: why.to_owned() });
         }
-        let serving = Serving {
+        self.stands(&shard, stop, last_moved).end(Instant::now()).map(Close::Ended)
+    }
+
+    /// Asks the broker whether it is there, when its silence may mean that it has nothing more.
+    fn ask(&self, stop: Option<Stop>, last_moved: Instant) {
+        let (mut shard, now) = (self.shard.borrow_mut(), Instant::now());
+        if self.stands(&shard, stop, last_moved).asks(now) {
+            let shard = &mut *shard;
+            shard.session.ask(now, &mut shard.out);
+        }
+    }
+
+    fn stands(&self, shard: &Shard, stop: Option<Stop>, last_moved: Instant) -> Serving {
+        Serving {
             purpose: self.job.purpose,
             stop,
             is_serving: shard.is_serving,
@@ -315,8 +329,8 @@ impl Driver {
             is_settled: shard.session.is_settled(),
             is_idle: shard.is_idle(),
             last_moved,
-        };
-        serving.end(Instant::now()).map(Close::Ended)
+            question: shard.session.question(),
+        }
     }
 
     async fn lost(&self, why: &str, is_retryable: bool, backoff: &mut Backoff) {

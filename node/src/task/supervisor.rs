@@ -326,15 +326,12 @@ impl Supervisor {
     }
 
     fn heard(&mut self, said: Option<Said>) {
-        match said {
-            Some(Said { again: Some(word), .. }) => self.say(word),
-            Some(Said { task, number, recorded, again: None }) => {
-                let is_over = self.running.said(&task.shard, number, recorded);
-                if is_over {
-                    self.registry.remove(&task.shard);
-                }
-            }
-            None => {}
+        let Some(Said { task, number, recorded, again }) = said else { return };
+        if let Some(word) = again {
+            return self.say(word);
+        }
+        if self.running.said(&task.shard, number, recorded) {
+            self.registry.remove(&task.shard);
         }
     }
 

@@ -176,6 +176,12 @@ impl Broker {
         }
     }
 
+    /// An operator removes a session, with what it holds.
+    pub(crate) fn remove(&mut self, client_id: &str, now: Ms, chance: &mut Chance) {
+        self.end_session(client_id, true);
+        self.pump_all(now, chance);
+    }
+
     pub(crate) fn heal(&mut self) {
         self.down_until = 0;
     }

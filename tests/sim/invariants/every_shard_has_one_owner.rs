@@ -1,27 +1,18 @@
 //! At rest every shard has an owner that is up, in the generation that it now has, and exactly one task in the cluster, under its epoch. And
-//! one session at the broker, which has no others, but for those that could not be ended.
+//! one session at the broker, which has no others.
 
 use super::{Invariant, ensure};
 use crate::{
-    around::Around,
-    fact::Fact,
     node::{Node, name},
     world::World,
 };
 
 #[derive(Debug, Default)]
-pub(crate) struct Check {
-    left_behind: usize,
-}
+pub(crate) struct Check;
 
 impl Invariant for Check {
     fn name(&self) -> &'static str {
         "every_shard_has_one_owner"
-    }
-
-    fn see(&mut self, fact: &Fact, _: &Around) -> Result<(), String> {
-        self.left_behind += usize::from(matches!(fact, Fact::LeftBehind));
-        Ok(())
     }
 
     fn end(&self, world: &World) -> Result<(), String> {
@@ -43,9 +34,6 @@ impl Invariant for Check {
             })?;
         }
         let (sessions, shards) = (world.around.mqtt.sessions(), state.shards.len());
-        let most = shards + self.left_behind;
-        ensure((shards..=most).contains(&sessions), || {
-            format!("{shards} shards have {sessions} sessions at the broker")
-        })
+        ensure(sessions == shards, || format!("{shards} shards have {sessions} sessions at the broker"))
     }
 }

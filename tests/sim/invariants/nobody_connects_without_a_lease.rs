@@ -1,4 +1,4 @@
-//! A task makes up its mind to connect only while its node has a lease, counted from the sending of the last keep-alive that was answered.
+//! A task connects only while its node has a lease, counted from the sending of the last keep-alive that was answered.
 
 use std::{collections::BTreeMap, time::Instant};
 

@@ -312,7 +312,8 @@ impl Task {
         let may_read = !self.session.is_connected()
             || self.stop.is_none() && !self.session.exceeds_window() && self.has_room(around.setup.shard_readings);
         // A broker is quiet only as long as it is listened to.
-        let is_busy = std::mem::take(&mut self.has_moved) || !self.is_idle() || !self.input.is_empty();
+        let has_moved = std::mem::take(&mut self.has_moved);
+        let is_busy = has_moved || self.tracker.undelivered() > 0 || !self.input.is_empty();
         if !self.was_reading || !may_read || is_busy {
             self.last_moved = now;
         }
@@ -324,15 +325,23 @@ impl Task {
             is_settled: self.session.is_settled(),
             is_idle: self.is_idle(),
             last_moved: self.last_moved,
+            question: self.session.question(),
         };
         if let Some(end) = serving.end(now) {
             return Some(self.goodbye(connection, end, around));
         }
+        if serving.asks(now) {
+            self.session.ask(now, &mut self.out);
+        }
         let is_due = self.session.deadline().is_some_and(|deadline| deadline <= now);
-        if (std::mem::replace(&mut self.was_reading, may_read) != may_read || is_due)
-            && let Err(error) = self.session.tick(now, &mut self.out, may_read)
-        {
-            return Some(Close::Lost { is_retryable: error.is_retryable() });
+        if std::mem::replace(&mut self.was_reading, may_read) != may_read || is_due {
+            if let Err(error) = self.session.tick(now, &mut self.out, may_read) {
+                return Some(Close::Lost { is_retryable: error.is_retryable() });
+            }
+            if is_due {
+                // Round again, before anything is written.
+                return None;
+            }
         }
         self.write(connection, around);
         if !may_read || !around.net.reaches_broker(self.peer.node) {
@@ -474,7 +483,7 @@ impl Task {
         let is_taken_over = may_be_taken_over(is_retryable, around.setup.version, accepted_at.is_some());
         let was_open = self.meters.session().is_some_and(|session| session.is_open);
         if may_leave_behind(self.desired.purpose, was_open, self.attempt) {
-            around.facts.push(Fact::LeftBehind);
+            around.facts.push(Fact::LeftBehind { client_id: self.settings.client_id.clone() });
             return Some(End::Retired);
         }
         self.wait(is_retryable, is_taken_over.then(|| around.instant()), around);
