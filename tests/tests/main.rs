@@ -4,6 +4,7 @@ mod bad_bridge;
 mod bad_input;
 mod crashes;
 mod delivery;
+mod demo;
 mod harness;
 mod loadtest;
 mod memory;

@@ -14,6 +14,7 @@ const LOG: &str = "warn";
 
 /// Runs the demo.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    args.check().map_err(Failure::usage)?;
     if !args.is_live() {
         let filter = std::env::var("SLUICE_LOG_FILTER").unwrap_or_else(|_| LOG.to_owned());
         logs::init(logs::Format::Text, &filter).map_err(|error| Failure::usage(error.to_string()))?;

@@ -35,6 +35,7 @@ pub use self::{
 Examples:
   sluice serve --config node.yaml           run a node
   sluice demo                               watch readings travel; nothing to install
+  sluice demo --nodes 3                     the same on a cluster; kill a node and watch
   sluice config check --config node.yaml    check everything, start nothing
   sluice status                             who answers, who leads, who is a member
   sluice nodes list                         every node, how it fares and what it carries
@@ -51,7 +52,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node
-    Serve(Box<serve::Args>),
+    Serve(Box<serve::ServeArgs>),
     /// Watch readings travel from simulated sensors to Kafka; needs nothing else
     Demo(crate::demo::Args),
     /// Check configuration without starting anything

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env, fs, io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     thread,
@@ -11,6 +11,7 @@ use std::{
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 
 use super::{Failure, die_of_panics, write_line};
@@ -24,7 +25,7 @@ use crate::{
 const OF_THE_COMMAND_LINE: [&str; 4] = ["SLUICE_CONFIG", "SLUICE_ADMIN", "SLUICE_ADMIN_CA", "SLUICE_ADMIN_TOKEN"];
 
 /// Runs a node.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   sluice serve --data-dir /var/lib/sluice
@@ -37,6 +38,16 @@ flag (--in-flight-lane-readings); a flag goes before the environment, the enviro
 
 SIGTERM or Ctrl-C stops gracefully: readings in flight are delivered and acknowledged, checkpoints written, MQTT
 sessions kept for the next start.")]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    node: Args,
+    /// Stop gracefully when standard input ends too, for a parent process that must not leave a node behind
+    #[arg(long)]
+    stop_with_stdin: bool,
+}
+
+/// The settings of a node.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Args {
     /// Configuration file (YAML); every setting has a default without one
     #[arg(long, env = "SLUICE_CONFIG", value_name = "PATH")]
@@ -175,8 +186,8 @@ Examples:
 }
 
 /// Runs a node until it is told to stop.
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let config = load(args)?;
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let config = load(&args.node)?;
     let format = match config.log.format {
         LogFormat::Text => logs::Format::Text,
         LogFormat::Json => logs::Format::Json,
@@ -189,12 +200,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     runtime.block_on(async {
         // Before anything starts, so that a stop during the start is not lost.
         let stopped = stop_signal()?;
+        let abandoned = if args.stop_with_stdin { Some(end_of_stdin()?) } else { None };
         let failure = |error: app::Error| {
             if error.is_config() { Failure::usage(error.to_string()) } else { Failure::failed(error.to_string()) }
         };
         let mut node = app::Node::start(config).await.map_err(failure)?;
         let failed = tokio::select! {
             () = stopped => None,
+            () = told(abandoned) => None,
             error = node.failed() => Some(error),
         };
         node.stop().await;
@@ -306,4 +319,26 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Ends with standard input. A thread of its own reads it, since a read cannot be called off when the node stops for another reason.
+fn end_of_stdin() -> Result<oneshot::Receiver<()>, Failure> {
+    let (ended, end) = oneshot::channel();
+    let read = move || {
+        // An input that cannot be read any more has ended too.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        // Nobody waits: the node stops already.
+        let _ = ended.send(());
+    };
+    let started = thread::Builder::new().name("stdin".to_owned()).spawn(read);
+    started.map_err(|error| Failure::failed(format!("cannot listen to standard input: {error}")))?;
+    Ok(end)
+}
+
+async fn told(end: Option<oneshot::Receiver<()>>) {
+    match end {
+        // The thread ends only after it has told.
+        Some(end) => drop(end.await),
+        None => std::future::pending().await,
+    }
 }

@@ -20,7 +20,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use manifest::Manifest;
 pub use node::{
     AdminTls, AdminTokens, Balance, Cluster, ClusterCredentials, ClusterTls, Credentials, Host, InFlight, Log,
-    LogFormat, Node, Overrides, Pair, Security, Tokens,
+    LogFormat, Node, Overrides, Pair, Security, Tokens, is_setting,
 };
 pub use secret::{ReferenceError, SECRET_BYTES_MAX, Secret, SecretError, SecretRoots, Value};
 

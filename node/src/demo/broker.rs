@@ -4,17 +4,19 @@ use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use mqtt5::broker::{
     BrokerConfig, BrokerShutdownHandle, MqttBroker,
     config::{StorageBackend, StorageConfig},
-    events::{BrokerEventHandler, ClientSubscribeEvent},
+    events::{BrokerEventHandler, ClientConnectEvent, ClientSubscribeEvent, MessageDeliveredEvent},
 };
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use super::flows::Flows;
 
 /// Readings queued for one shard. Twice what sensors let pile up in all, so nothing is ever dropped.
 const QUEUED_READINGS_MAX: usize = 80_000;
@@ -23,6 +25,8 @@ const QUEUED_BYTES_MAX: usize = QUEUED_READINGS_MAX * 1024;
 /// Readings sent to a shard and not yet acknowledged: at 10 ms to Kafka and back, 100,000 a second for each shard.
 const IN_FLIGHT_MAX: u16 = 1_000;
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// What the client ids of shards begin with: cluster and pipeline, both called `demo`.
+const SHARD_CLIENT: &str = "demo-demo-";
 
 /// A running broker.
 #[derive(Debug)]
@@ -34,8 +38,8 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    /// Starts one and waits until it accepts connections.
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    /// Starts one and waits until it accepts connections. It tells `flows` what it sees of the shards.
+    pub(super) async fn start(flows: Arc<Mutex<Flows>>) -> anyhow::Result<Self> {
         let (subscribed, subscribers) = watch::channel(BTreeSet::new());
         let storage = StorageConfig::new()
             .with_backend(StorageBackend::Memory)
@@ -45,7 +49,7 @@ impl Broker {
             .with_storage(storage)
             .with_max_outbound_inflight(IN_FLIGHT_MAX)
             .with_sys_topics_enabled(false)
-            .with_event_handler(Arc::new(Listener { subscribed }));
+            .with_event_handler(Arc::new(Listener { subscribed, flows }));
         config.bind_addresses = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         let mut broker = MqttBroker::with_config(config).await.context("the demo's MQTT broker does not start")?;
         let address = broker.local_addr().context("the demo's MQTT broker has no port")?;
@@ -91,12 +95,40 @@ impl std::fmt::Debug for Stop {
     }
 }
 
-/// Notes who subscribed.
+/// Notes who subscribed, and how the shards' readings flow.
 struct Listener {
     subscribed: watch::Sender<BTreeSet<String>>,
+    flows: Arc<Mutex<Flows>>,
+}
+
+impl Listener {
+    fn flows(&self) -> MutexGuard<'_, Flows> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shard_of(client_id: &str) -> Option<usize> {
+    client_id.strip_prefix(SHARD_CLIENT)?.parse().ok()
 }
 
 impl BrokerEventHandler for Listener {
+    fn on_client_connect<'a>(&'a self, event: ClientConnectEvent) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        if let Some(shard) = shard_of(&event.client_id) {
+            self.flows().connected(shard);
+        }
+        Box::pin(async {})
+    }
+
+    fn on_message_delivered<'a>(
+        &'a self,
+        event: MessageDeliveredEvent,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        if let Some(shard) = shard_of(&event.client_id) {
+            self.flows().acked(shard, Instant::now());
+        }
+        Box::pin(async {})
+    }
+
     fn on_client_subscribe<'a>(&'a self, event: ClientSubscribeEvent) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         if event.subscriptions.iter().any(|subscription| subscription.topic_filter.starts_with("$share/")) {
             self.subscribed.send_modify(|clients| {

@@ -7,13 +7,17 @@ use ratatui::{
     crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
 };
 
-use super::{snapshot::Snapshot, view::View};
+use super::{nodes::Order, snapshot::Snapshot, view::View};
 
 /// What the operator wants after having seen a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     GoOn,
+    /// In order.
     End,
+    /// At once.
+    Interrupt,
+    Do(Order),
 }
 
 /// Where progress is shown. Dropping it gives the terminal back.
@@ -40,13 +44,21 @@ impl Progress {
         }
     }
 
+    /// Tells what has happened.
+    pub(super) fn tell(&mut self, elapsed: Duration, sentence: &str) {
+        match self {
+            Self::Live { view, .. } => view.tell(elapsed, sentence),
+            Self::Lines { .. } => eprintln!("{:>6.1}s  {sentence}", elapsed.as_secs_f64()),
+        }
+    }
+
     /// Shows a moment.
     pub(super) fn show(&mut self, snapshot: &Snapshot) -> io::Result<Wish> {
         match self {
             Self::Live { terminal, view } => {
                 view.add(snapshot);
                 terminal.draw(|frame| view.draw(frame))?;
-                wish()
+                wish(view)
             }
             Self::Lines { last, delivered } => {
                 let since = snapshot.elapsed.saturating_sub(*last);
@@ -69,14 +81,19 @@ impl Drop for Progress {
 }
 
 /// In raw mode Ctrl-C is a key like any other.
-fn wish() -> io::Result<Wish> {
+fn wish(view: &mut View) -> io::Result<Wish> {
     while event::poll(Duration::ZERO)? {
-        if let Event::Key(key) = event::read()?
-            && key.kind == KeyEventKind::Press
-            && (matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
-                || (key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)))
-        {
-            return Ok(Wish::End);
+        let Event::Key(key) = event::read()? else { continue };
+        if key.kind != KeyEventKind::Press {
+            continue;
+        }
+        let wish = match key.code {
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Wish::Interrupt,
+            KeyCode::Char('q') | KeyCode::Esc => Wish::End,
+            code => view.press(code).map_or(Wish::GoOn, Wish::Do),
+        };
+        if wish != Wish::GoOn {
+            return Ok(wish);
         }
     }
     Ok(Wish::GoOn)

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::tally::Tally;
+use super::{cluster::Killed, tally::Tally};
 
 /// What came of it. Field names are part of the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Readings that the sensors sent; the MQTT broker acknowledged all of them.
     pub published: u64,
@@ -19,10 +19,13 @@ pub struct Report {
     pub p50_ms: f64,
     /// The same for the slowest of a hundred.
     pub p99_ms: f64,
+    /// Nodes that were killed, if any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kills: Vec<Killed>,
 }
 
 impl Report {
-    pub(super) fn of(tally: &Tally) -> Self {
+    pub(super) fn of(tally: &Tally, kills: Vec<Killed>) -> Self {
         let (totals, latency) = (tally.totals(), tally.latency());
         Self {
             published: totals.published,
@@ -31,6 +34,7 @@ impl Report {
             duplicated: totals.duplicated,
             p50_ms: latency.p50_ms,
             p99_ms: latency.p99_ms,
+            kills,
         }
     }
 
@@ -41,7 +45,7 @@ impl Report {
 
     /// Names and values, for a table.
     pub fn rows(&self) -> Vec<Vec<String>> {
-        [
+        let mut rows: Vec<_> = [
             ("published", self.published.to_string()),
             ("delivered", self.delivered.to_string()),
             ("lost", self.lost.to_string()),
@@ -50,7 +54,9 @@ impl Report {
             ("p99_ms", self.p99_ms.to_string()),
         ]
         .map(|(name, value)| vec![name.to_owned(), value])
-        .into()
+        .into();
+        rows.extend(self.kills.iter().map(|killed| vec![format!("gap_ms of {}", killed.node), killed.gap()]));
+        rows
     }
 }
 
@@ -60,10 +66,14 @@ mod tests {
 
     #[test]
     fn field_names_are_the_stated_ones() -> anyhow::Result<()> {
-        let report = Report { published: 3, delivered: 2, lost: 1, duplicated: 0, p50_ms: 7.5, p99_ms: 20.0 };
+        let mut report =
+            Report { published: 3, delivered: 2, lost: 1, duplicated: 0, p50_ms: 7.5, p99_ms: 20.0, kills: Vec::new() };
         let expected = r#"{"published":3,"delivered":2,"lost":1,"duplicated":0,"p50_ms":7.5,"p99_ms":20.0}"#;
         assert_eq!(serde_json::to_string(&report)?, expected);
         assert!(!report.is_good());
+        report.kills.push(Killed { node: "sluice-1".to_owned(), shards: 2, gap_ms: None });
+        let expected = expected.replace('}', r#","kills":[{"node":"sluice-1","shards":2,"gap_ms":null}]}"#);
+        assert_eq!(serde_json::to_string(&report)?, expected);
         Ok(())
     }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::tally::{Latency, Tally, Totals};
-use crate::registry::{Registry, State};
+use super::{
+    cluster::Face,
+    tally::{Latency, Tally, Totals},
+};
+use crate::registry::{State, Task};
 
 /// One moment.
 #[derive(Debug, Clone)]
@@ -14,8 +17,16 @@ pub(super) struct Snapshot {
     pub(super) totals: Totals,
     /// Of the last second.
     pub(super) latency: Latency,
-    /// What the node says, by shard.
-    pub(super) shards: Vec<Shard>,
+    /// What the nodes say.
+    pub(super) carriers: Carriers,
+}
+
+/// The node, or the nodes.
+#[derive(Debug, Clone)]
+pub(super) enum Carriers {
+    /// One, by shard.
+    Node(Vec<Shard>),
+    Cluster(Face),
 }
 
 /// A shard as its task shows it.
@@ -41,37 +52,38 @@ pub(super) struct Ledger {
 }
 
 impl Snapshot {
-    /// Reads tally and registry.
-    pub(super) fn take(tally: &mut Tally, registry: &Registry, elapsed: Duration) -> Self {
-        let shard = |task: &crate::registry::Task| {
-            let status = task.status();
-            Shard {
-                name: task.shard.to_string(),
-                state: status.state,
-                message: status.message,
-                ledger: Ledger {
-                    received: task.received.get(),
-                    delivered: task.delivered.get(),
-                    dead_lettered: task.dead_lettered.get(),
-                    returned: task.returned.get(),
-                    in_flight: task.in_flight.get(),
-                    acked: task.acked.get(),
-                    unaccounted: task.unaccounted(),
-                },
-                oldest_unacked_ms: task.oldest_unacked_ms.get(),
-            }
-        };
+    /// Reads the tally.
+    pub(super) fn take(tally: &mut Tally, carriers: Carriers, elapsed: Duration) -> Self {
+        Self { elapsed, totals: tally.totals(), latency: tally.recent_latency(elapsed), carriers }
+    }
+}
+
+impl Shard {
+    /// What a task shows.
+    pub(super) fn of(task: &Task) -> Self {
+        let status = task.status();
         Self {
-            elapsed,
-            totals: tally.totals(),
-            latency: tally.recent_latency(elapsed),
-            shards: registry.tasks().iter().map(|task| shard(task)).collect(),
+            name: task.shard.to_string(),
+            state: status.state,
+            message: status.message,
+            ledger: Ledger {
+                received: task.received.get(),
+                delivered: task.delivered.get(),
+                dead_lettered: task.dead_lettered.get(),
+                returned: task.returned.get(),
+                in_flight: task.in_flight.get(),
+                acked: task.acked.get(),
+                unaccounted: task.unaccounted(),
+            },
+            oldest_unacked_ms: task.oldest_unacked_ms.get(),
         }
     }
+}
 
+impl Ledger {
     /// The ledger of all shards.
-    pub(super) fn ledger(&self) -> Ledger {
-        self.shards.iter().fold(Ledger::default(), |sum, shard| Ledger {
+    pub(super) fn of(shards: &[Shard]) -> Self {
+        shards.iter().fold(Self::default(), |sum, shard| Self {
             received: sum.received + shard.ledger.received,
             delivered: sum.delivered + shard.ledger.delivered,
             dead_lettered: sum.dead_lettered + shard.ledger.dead_lettered,

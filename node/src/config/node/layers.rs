@@ -104,6 +104,11 @@ fn refuse_slips(environment: &BTreeMap<String, String>, report: &Report) {
     }
 }
 
+/// Whether an environment variable of that name gives a setting.
+pub fn is_setting(name: &str) -> bool {
+    SETTINGS.iter().any(|(setting, _)| variable(setting) == name)
+}
+
 fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.to_uppercase())
 }

@@ -22,7 +22,7 @@ use sluice_coordinator::model::NodeName;
 
 pub use cluster::{Balance, Cluster, ClusterTls, Security};
 pub use credentials::{ClusterCredentials, Credentials, Pair, Tokens};
-pub use layers::Overrides;
+pub use layers::{Overrides, is_setting};
 
 use super::{
     ClusterName, ConfigErrors, SecretRoots, Value,
