@@ -2,7 +2,7 @@
 //!
 //! Knows neither MQTT nor Kafka clients.
 
-mod attach;
+pub mod attach;
 mod client;
 mod clock;
 mod config;
@@ -25,6 +25,7 @@ mod wire;
 
 pub use attach::{Change, Lease, Parts, Rejection};
 pub use coordinator::{Config, Coordinator, MemberStatus, ProposeError, StartError, Status, Timings, now};
+pub use leader::handovers::Handovers;
 pub use raft::{DataDirError, JoinError, RecoverError, Recovery, recover};
 pub use transport::{Transport, TransportError};
 pub use wire::DecodeError;

@@ -1,11 +1,9 @@
-//! What may connect: a task's permit, from the node's lease and from what the coordinator has told of its shards.
+//! What may connect: a task's permit, from the node's lease and from what the coordinator has told of its shards. The rules are in
+//! [`Claim`]; here is the waiting.
 //!
-//! Two nodes that hold one shard for a moment would kick each other off its MQTT session, each take-over the answer to the one before. So
-//! a task connects only while its node's lease is valid and its assignment is the present one as far as the node knows. Nothing that
-//! readings depend on hangs on it: a process that is paused between the question and its CONNECT takes the session once more, and
-//! then finds its epoch stale.
-//!
-//! A connection that lives needs no permit: a node that does not hear the leader goes on carrying readings.
+//! Nothing that readings depend on hangs on it: a process that is paused between the question and its CONNECT takes the session once
+//! more, and then finds its epoch stale. A connection that lives needs no permit: a node that does not hear the leader goes on
+//! carrying readings.
 
 use std::{future, sync::Arc, time::Instant};
 
@@ -14,6 +12,8 @@ use sluice_coordinator::{
     model::{Epoch, Owner, ShardId, State},
 };
 use tokio::sync::watch;
+
+use crate::task::claim::{Claim, Standing};
 
 /// From which tasks get their permits.
 #[derive(Debug, Clone)]
@@ -28,8 +28,7 @@ pub(crate) struct Permits {
 #[derive(Debug, Clone)]
 pub(crate) struct Permit {
     permits: Permits,
-    shard: ShardId,
-    epoch: Epoch,
+    claim: Claim,
 }
 
 /// The shard is another's, or on its way there: the task must end.
@@ -43,52 +42,43 @@ impl Permits {
 
     /// For the task that runs `shard` under `epoch`.
     pub(crate) fn of(&self, shard: &ShardId, epoch: Epoch) -> Permit {
-        Permit { permits: self.clone(), shard: shard.clone(), epoch }
+        Permit { permits: self.clone(), claim: Claim { me: self.me.clone(), shard: shard.clone(), epoch } }
     }
 }
 
 impl Permit {
-    /// Returns when the task may connect. `taken_over_at`: when another client took the session, or may have; then what was
-    /// known of the assignment may be old, and only what the leader says after that moment counts.
+    /// Returns when the task may connect. `taken_over_at`: see [`Claim::standing`].
     pub(crate) async fn obtain(&self, taken_over_at: Option<Instant>) -> Result<(), NotMine> {
-        let mut part = self.permits.part.clone();
-        let is_lost = async {
-            // A coordinator that is gone tells nothing more; whoever stops it stops the task too.
-            if part.wait_for(|state| !self.is_mine(state)).await.is_err() {
-                future::pending::<()>().await;
+        let (mut lease, mut part) = (self.permits.lease.clone(), self.permits.part.clone());
+        loop {
+            let told = lease.told();
+            let standing = self.claim.standing(told, &part.borrow_and_update(), taken_over_at, Instant::now());
+            match standing {
+                Standing::MayConnect => return Ok(()),
+                Standing::NotMine => return Err(NotMine),
+                Standing::Waits => {}
             }
-        };
-        tokio::select! {
-            biased;
-            () = is_lost => Err(NotMine),
-            () = self.leased(taken_over_at) => {
-                // What was decided before the lease was renewed is in the part now: the leader tells it first.
-                if self.is_mine(&self.permits.part.borrow()) { Ok(()) } else { Err(NotMine) }
+            let is_told = tokio::select! {
+                is_told = lease.told_more() => is_told,
+                changed = part.changed() => changed.is_ok(),
+            };
+            if !is_told {
+                // A coordinator that is gone tells nothing more; whoever stops it stops the task too.
+                future::pending::<()>().await;
             }
         }
     }
 
     /// Whether the task may connect at this moment.
     pub(crate) fn is_valid(&self) -> bool {
-        self.is_leased() && self.is_mine(&self.permits.part.borrow())
+        let told = self.permits.lease.clone().told();
+        let standing = self.claim.standing(told, &self.permits.part.borrow(), None, Instant::now());
+        standing == Standing::MayConnect
     }
 
     /// Whether the node's lease is valid.
     pub(crate) fn is_leased(&self) -> bool {
         self.permits.lease.is_valid()
-    }
-
-    async fn leased(&self, taken_over_at: Option<Instant>) {
-        let lease = &self.permits.lease;
-        if let Some(moment) = taken_over_at {
-            lease.confirmed_since(moment).await;
-        }
-        lease.valid().await;
-    }
-
-    fn is_mine(&self, state: &State) -> bool {
-        let Some(shard) = state.shards.get(&self.shard) else { return false };
-        shard.owner.as_ref() == Some(&self.permits.me) && shard.epoch == self.epoch && shard.handover.is_none()
     }
 }
 

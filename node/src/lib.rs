@@ -5,7 +5,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
-mod lane;
+pub mod lane;
 mod lease;
 pub mod pipeline;
 pub mod registry;

@@ -4,20 +4,24 @@ use crate::model::{ClusterId, Generation, MemberState, NodeName, RaftId, State};
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hello {
-    pub(crate) name: NodeName,
-    pub(crate) raft_id: RaftId,
-    pub(crate) address: String,
-    pub(crate) admin_address: String,
+pub struct Hello {
+    /// Stable across restarts.
+    pub name: NodeName,
+    /// Its disk's.
+    pub raft_id: RaftId,
+    /// `host:port` of its cluster listener, empty where it has none.
+    pub address: String,
+    /// `host:port` of its admin listener, likewise.
+    pub admin_address: String,
     /// The generation that it was given in this life of its process.
-    pub(crate) generation: Option<Generation>,
+    pub generation: Option<Generation>,
     /// Random, drawn when its process started.
-    pub(crate) life: u64,
+    pub life: u64,
 }
 
 /// What becomes of a hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub enum Admission {
     /// It goes on in the generation it has.
     Known(Generation),
     /// It has started: it needs a new generation.

@@ -3,7 +3,6 @@
 //! A leader that does not answer for half a lease is left for another, so that a lease lapses only when nobody leads.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,9 +15,10 @@ use tokio::{
 use super::{
     Leader,
     admission::{Hello, Rejection},
+    keep_alives::KeepAlives,
+    leading::Down,
     link::Link,
     round::{Candidates, pause},
-    stays::Down,
 };
 use crate::{
     core::Core,
@@ -235,12 +235,8 @@ impl Client {
         let mut leadership = core.group.leader_changes();
         let began_in = leadership.borrow_and_update().term;
         let mut stop = self.stop.clone();
-        let mut stay = Stay {
-            sent: VecDeque::new(),
-            number: 0,
-            is_welcome: false,
-            patience: Instant::now() + core.settings.lease,
-        };
+        let mut stay =
+            Stay { sent: KeepAlives::default(), is_welcome: false, patience: Instant::now() + core.settings.lease };
         let every = if link.is_here() { core.settings.own_keep_alive } else { core.settings.keep_alive };
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -258,7 +254,7 @@ impl Client {
                     }
                     Err(why) => break End::Lost(why, stay.is_welcome),
                 },
-                _ = ticks.tick(), if stay.is_welcome => link.keep_alive(stay.send()),
+                _ = ticks.tick(), if stay.is_welcome => link.keep_alive(stay.sent.send(Instant::now())),
                 () = sleep_until(stay.patience.into()) => {
                     break End::Lost("no answer for half a lease".to_owned(), stay.is_welcome);
                 }
@@ -314,7 +310,7 @@ impl Client {
                 if !answer.voters.is_empty() {
                     self.voters = answer.voters;
                 }
-                if let Some(sent_at) = stay.answered(answer.number) {
+                if let Some(sent_at) = stay.sent.answered(answer.number) {
                     stay.patience = Instant::now() + self.core.settings.lease / 2;
                     attachment.held.answered(sent_at, answer.lease);
                 }
@@ -347,33 +343,8 @@ fn refused(down: Down) -> End {
 
 /// What is under way in one stay.
 struct Stay {
-    /// Keep-alives without an answer, and when they were sent.
-    sent: VecDeque<(u64, Instant)>,
-    number: u64,
+    sent: KeepAlives,
     is_welcome: bool,
     /// When to leave, unless an answer comes before.
     patience: Instant,
-}
-
-impl Stay {
-    /// The number of a keep-alive that is being sent now.
-    fn send(&mut self) -> u64 {
-        self.number += 1;
-        self.sent.push_back((self.number, Instant::now()));
-        self.number
-    }
-
-    /// When the answered keep-alive was sent. Those before it will have no answer of their own.
-    fn answered(&mut self, number: u64) -> Option<Instant> {
-        while let Some((sent, at)) = self.sent.pop_front() {
-            if sent == number {
-                return Some(at);
-            }
-            if sent > number {
-                self.sent.push_front((sent, at));
-                break;
-            }
-        }
-        None
-    }
 }

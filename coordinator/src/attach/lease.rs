@@ -13,9 +13,9 @@ pub struct Lease {
     told: watch::Receiver<Told>,
 }
 
-/// What the last answer said.
+/// What the last answer said. PURE.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub struct Told {
     until: Option<Instant>,
     /// When the last answered keep-alive was sent.
     confirmed: Option<Instant>,
@@ -38,16 +38,12 @@ impl Held {
 
     /// The keep-alive that was sent at `sent_at` is answered with a lease of `length`.
     pub(super) fn answered(&self, sent_at: Instant, length: Duration) {
-        self.told.send_modify(|told| {
-            // A shorter lease than the one before stands: a leader about to lose its own says so.
-            told.until = Some(sent_at + length);
-            told.confirmed = Some(sent_at);
-        });
+        self.told.send_modify(|told| told.answered(sent_at, length));
     }
 
     /// The node is no member any more.
     pub(super) fn end(&self) {
-        self.told.send_modify(|told| told.until = None);
+        self.told.send_modify(Told::end);
     }
 }
 
@@ -62,15 +58,24 @@ impl Lease {
         self.told.borrow().until
     }
 
+    /// What is known of it now.
+    pub fn told(&mut self) -> Told {
+        *self.told.borrow_and_update()
+    }
+
+    /// Waits until more is known than [`told`](Self::told) has told; false: nothing will be any more.
+    pub async fn told_more(&mut self) -> bool {
+        self.told.changed().await.is_ok()
+    }
+
     /// Waits until it is valid.
     pub async fn valid(&self) {
         self.wait_for(|told| told.is_valid(Instant::now())).await;
     }
 
-    /// Waits until a keep-alive that was sent at `moment` or later has been answered: the node then has every change that was
-    /// decided before `moment`.
+    /// Waits until a keep-alive that was sent at `moment` or later has been answered.
     pub async fn confirmed_since(&self, moment: Instant) {
-        self.wait_for(|told| told.confirmed.is_some_and(|sent| sent >= moment)).await;
+        self.wait_for(|told| told.is_confirmed_since(moment)).await;
     }
 
     /// Waits until it is valid no more.
@@ -111,8 +116,27 @@ impl Lease {
 }
 
 impl Told {
-    fn is_valid(&self, now: Instant) -> bool {
+    /// The keep-alive that was sent at `sent_at` is answered with a lease of `length`.
+    pub fn answered(&mut self, sent_at: Instant, length: Duration) {
+        // A shorter lease than the one before stands: a leader about to lose its own says so.
+        self.until = Some(sent_at + length);
+        self.confirmed = Some(sent_at);
+    }
+
+    /// The node is no member any more.
+    pub fn end(&mut self) {
+        self.until = None;
+    }
+
+    /// Whether a task may be started, or a connection made, at this moment.
+    pub fn is_valid(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
+    }
+
+    /// Whether a keep-alive that was sent at `moment` or later has been answered: the node then has every change that was decided
+    /// before `moment`.
+    pub fn is_confirmed_since(&self, moment: Instant) -> bool {
+        self.confirmed.is_some_and(|sent| sent >= moment)
     }
 }
 
@@ -152,16 +176,15 @@ mod tests {
         assert!(began.elapsed() >= SHORT * 4);
     }
 
-    #[tokio::test]
-    async fn only_a_later_keep_alive_confirms() {
-        let held = Held::new();
-        let lease = held.handle();
-        held.answered(Instant::now(), SHORT);
-        let moment = Instant::now();
-        assert!(timeout(SHORT, lease.confirmed_since(moment)).await.is_err());
-        held.answered(Instant::now(), SHORT);
-        lease.confirmed_since(moment).await;
-        held.end();
-        assert!(!lease.is_valid());
+    #[test]
+    fn only_a_later_keep_alive_confirms() {
+        let (mut told, sent_at) = (Told::default(), Instant::now());
+        told.answered(sent_at, SHORT);
+        let moment = sent_at + Duration::from_nanos(1);
+        assert!(!told.is_confirmed_since(moment));
+        told.answered(moment, SHORT);
+        assert!(told.is_confirmed_since(moment));
+        told.end();
+        assert!(!told.is_valid(moment));
     }
 }

@@ -9,7 +9,8 @@ use tonic::Streaming;
 
 use super::{
     admission::Hello,
-    stays::{Down, Guest, Stays},
+    leading::Down,
+    stays::{Guest, Stays},
 };
 use crate::{
     model::ClusterId,

@@ -1,10 +1,12 @@
 //! How a node is attached to the leader: keep-alives up; its lease and its part of the state down.
 //!
 //! Every node attaches, the leader's own too, so that one path carries all. `stays` is the leader's side, `link` and `client` the
-//! node's; `admission`, `part` and `round` decide and know no network.
+//! node's; `admission`, `leading`, `keep_alives`, `part`, `parts` and `round` decide and know no network.
 
 pub(crate) mod admission;
 mod client;
+mod keep_alives;
+mod leading;
 mod lease;
 mod link;
 pub(crate) mod part;
@@ -17,9 +19,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-pub use admission::Rejection;
+pub use admission::{Admission, Hello, Rejection};
 pub(crate) use client::run;
-pub use lease::Lease;
+pub use keep_alives::KeepAlives;
+pub use leading::{Answer, Down, Footing, Leading};
+pub use lease::{Lease, Told};
 pub use part::Change;
 pub use parts::Parts;
 pub(crate) use service::Service;

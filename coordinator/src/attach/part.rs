@@ -10,12 +10,15 @@ use crate::model::{Owner, PipelineName, ShardId, State};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     /// Replaces all that was told before.
-    pub(crate) is_whole: bool,
+    pub is_whole: bool,
     /// New or changed entries.
-    pub(crate) changed: State,
-    pub(crate) pipelines_removed: Vec<PipelineName>,
-    pub(crate) shards_removed: Vec<ShardId>,
-    pub(crate) checkpoints_removed: Vec<ShardId>,
+    pub changed: State,
+    /// Names that are not in the part any more.
+    pub pipelines_removed: Vec<PipelineName>,
+    /// Shards that are not.
+    pub shards_removed: Vec<ShardId>,
+    /// Shards whose checkpoints are not.
+    pub checkpoints_removed: Vec<ShardId>,
 }
 
 /// What `owner` must be told after `told`, if only its member entry and `ids` may have changed, or any of their pipelines; None: nothing.
@@ -96,7 +99,7 @@ impl Change {
     }
 
     /// Takes the change into `part`.
-    pub(crate) fn apply(self, part: &mut State) {
+    pub fn apply(self, part: &mut State) {
         if self.is_whole {
             *part = self.changed;
             return;

@@ -22,10 +22,7 @@ use tokio::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    admission::Rejection,
-    stays::{Down, Guest},
-};
+use super::{admission::Rejection, leading::Down, stays::Guest};
 use crate::{
     core::Core,
     machine::Command,

@@ -15,7 +15,7 @@ use crate::{
 
 /// What the present leader has seen, since it leads.
 #[derive(Debug, Default)]
-pub(crate) struct Handovers {
+pub struct Handovers {
     seen: BTreeMap<ShardId, Seen>,
 }
 
@@ -27,7 +27,7 @@ struct Seen {
 
 impl Handovers {
     /// Takes in the state's handovers, of which those are returned that were there `deadline` ago.
-    pub(crate) fn late(&mut self, state: &State, deadline: Duration, now: Instant) -> BTreeMap<ShardId, Late> {
+    pub fn late(&mut self, state: &State, deadline: Duration, now: Instant) -> BTreeMap<ShardId, Late> {
         self.seen.retain(|id, seen| Late::of(state, id).is_some_and(|which| which == seen.which));
         for (id, shard) in &state.shards {
             if shard.handover.is_some()

@@ -11,11 +11,7 @@ use super::{
     required,
 };
 use crate::{
-    attach::{
-        admission::{Hello, Rejection},
-        part::Change,
-        stays::{Answer, Down},
-    },
+    attach::{Answer, Change, Down, Hello, Rejection},
     model::{ClusterId, Generation, RaftId, State},
 };
 

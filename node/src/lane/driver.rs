@@ -16,23 +16,16 @@ use tokio::time::{sleep, sleep_until};
 
 use super::{
     core::{Core, Place},
-    job::{End, Job, Purpose, Stop},
+    course::{End, Purpose, QUIET, Serving, Stop, may_be_taken_over, may_leave_behind},
+    job::Job,
     setup::{self, Setup},
     shard::Shard,
     turn::{self, Turned},
 };
 use crate::{
-    pipeline::source::{
-        backoff::Backoff,
-        connection::Connection,
-        session::{Event, Version},
-    },
+    pipeline::source::{backoff::Backoff, connection::Connection, session::Event},
     registry::State,
 };
-
-/// After UNSUBSCRIBE a broker may still send what it had queued [MQTT-3.10.4]; when it has sent nothing for so long, it has
-/// nothing more.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// How a connection came to its end.
 #[derive(Debug)]
@@ -130,10 +123,11 @@ impl Driver {
                     self.lost(&format!("the Kafka producer failed: {why}"), true, &mut backoff).await;
                 }
                 Close::Lost { why, is_retryable } => {
-                    // MQTT 3.1.1 ends the old connection of a session that is taken over without a word [MQTT-3.1.4-2].
-                    let is_wordless = self.job.manifest.source.version == Version::V311 && accepted_at.is_some();
-                    taken_over_at = (!is_retryable || is_wordless).then(Instant::now);
-                    if self.may_leave_behind(attempt) {
+                    let version = self.job.manifest.source.version;
+                    taken_over_at = may_be_taken_over(is_retryable, version, accepted_at.is_some()).then(Instant::now);
+                    // As recorded, or opened by this very task.
+                    let was_open = self.job.task.session().is_some_and(|session| session.is_open);
+                    if may_leave_behind(self.job.purpose, was_open, attempt) {
                         tracing::warn!(shard = %self.job.task.shard, client_id = %self.job.client_id, "{why}: the session could not be ended; if the MQTT broker has one, remove it there");
                         return End::Retired;
                     }
@@ -193,6 +187,7 @@ impl Driver {
             if let Some(close) = self.ended(stop, last_moved) {
                 return self.close(connection, close, attempt).await;
             }
+            self.ask(stop, last_moved);
             if std::mem::replace(&mut was_reading, may_read) != may_read
                 && let Some(close) = self.turned(may_read)
             {
@@ -313,17 +308,28 @@ impl Driver {
         if let Some(why) = shard.place.sink.borrow().death() {
             return Some(Close::SinkDied { why: why.to_owned() });
         }
-        let is_idle = shard.is_idle();
-        if let Some(stop) = stop {
-            let is_over = is_idle || Instant::now() >= stop.deadline || !shard.session.is_connected();
-            return is_over.then_some(Close::Ended(End::Stopped { is_clean: is_idle }));
+        self.stands(&shard, stop, last_moved).end(Instant::now()).map(Close::Ended)
+    }
+
+    /// Asks the broker whether it is there, when its silence may mean that it has nothing more.
+    fn ask(&self, stop: Option<Stop>, last_moved: Instant) {
+        let (mut shard, now) = (self.shard.borrow_mut(), Instant::now());
+        if self.stands(&shard, stop, last_moved).asks(now) {
+            let shard = &mut *shard;
+            shard.session.ask(now, &mut shard.out);
         }
-        match self.job.purpose {
-            Purpose::Discard if shard.is_serving => Some(Close::Ended(End::Retired)),
-            Purpose::Retire if shard.is_serving && shard.session.is_settled() && is_idle => {
-                (last_moved.elapsed() >= QUIET).then_some(Close::Ended(End::Retired))
-            }
-            _ => None,
+    }
+
+    fn stands(&self, shard: &Shard, stop: Option<Stop>, last_moved: Instant) -> Serving {
+        Serving {
+            purpose: self.job.purpose,
+            stop,
+            is_serving: shard.is_serving,
+            is_connected: shard.session.is_connected(),
+            is_settled: shard.session.is_settled(),
+            is_idle: shard.is_idle(),
+            last_moved,
+            question: shard.session.question(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How a shard leaves its MQTT broker: the session kept, ended, or, where the broker cannot be asked, left behind.
+//! How a shard leaves its MQTT broker: the session kept, or ended.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,13 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::{
+    course::End,
     driver::{Close, Driver},
-    job::{End, Purpose},
 };
 use crate::pipeline::source::{
     connection::Connection,
     session::{Ending, Session},
 };
-
-/// Connections that are tried before a session that may be thrown away, or that the broker has probably never had, is left to it:
-/// three to six seconds, and what the connections themselves take.
-const DISCARD_ATTEMPTS: usize = 6;
 
 /// How long a goodbye may take to be written.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
@@ -86,19 +82,6 @@ impl Driver {
                 why: "the MQTT broker did not let the session end in time".to_owned(),
                 is_retryable: true,
             },
-        }
-    }
-
-    /// Whether a pipeline may go although its session could not be ended: the broker has probably none, or the user has said that
-    /// what it holds may be lost, and the broker does not answer.
-    pub(super) fn may_leave_behind(&self, attempt: usize) -> bool {
-        // As recorded, or opened by this very task.
-        let was_open = self.job.task.session().is_some_and(|session| session.is_open);
-        match self.job.purpose {
-            Purpose::Run => false,
-            // A node may have died after the broker's answer and before its word of it.
-            Purpose::Retire => !was_open && attempt + 1 >= DISCARD_ATTEMPTS,
-            Purpose::Discard => attempt + 1 >= DISCARD_ATTEMPTS,
         }
     }
 }

@@ -1,10 +1,11 @@
-//! What a lane is given to do, and how it ends.
+//! What a lane is given to do.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc};
 
 use sluice_coordinator::model::{Revision, Session as Recorded};
 use tokio::sync::watch;
 
+use super::course::{Purpose, Stop};
 use crate::{
     config::{Manifest, manifest::Resolved},
     lease::Permit,
@@ -32,33 +33,4 @@ pub(crate) struct Job {
     /// Asked for before every CONNECT.
     pub(crate) permit: Permit,
     pub(crate) stop: watch::Receiver<Option<Stop>>,
-}
-
-/// What a task is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Carry readings.
-    Run,
-    /// Unsubscribe, deliver what still comes, end the session.
-    Retire,
-    /// End the session at once; what the broker queues is lost.
-    Discard,
-}
-
-/// Stop, keeping the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stop {
-    /// When to stop waiting for what is in flight.
-    pub(crate) deadline: Instant,
-}
-
-/// How a task came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
-    /// Asked to; `is_clean`: nothing was left in flight.
-    Stopped { is_clean: bool },
-    /// The session is ended at the broker.
-    Retired,
-    /// It cannot go on; the status says why. `may_pass`: trying again makes sense.
-    Failed { may_pass: bool },
 }

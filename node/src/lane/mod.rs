@@ -8,6 +8,7 @@
 //! Others see [`Lane`]: give it a job, learn of its end.
 
 mod core;
+pub mod course;
 mod driver;
 mod errands;
 mod failures;
@@ -15,6 +16,7 @@ mod goodbye;
 mod headers;
 mod job;
 mod limits;
+pub mod recorded;
 mod routes;
 mod setup;
 mod shard;
@@ -43,7 +45,10 @@ use tokio::{
 };
 
 use self::core::Core;
-pub(crate) use self::job::{End, Job, Purpose, Stop};
+pub(crate) use self::{
+    course::{End, Purpose, Stop},
+    job::Job,
+};
 use crate::{config::InFlight, pipeline::sink::TopicNo};
 
 /// How often ages, offsets and states are shown.

@@ -2,7 +2,7 @@
 
 use sluice_coordinator::model::Session as Recorded;
 
-use super::job::{Job, Purpose};
+use super::{job::Job, recorded};
 use crate::pipeline::source::{
     connection::Connector,
     session::{Session, Settings},
@@ -48,24 +48,13 @@ impl Setup {
 
     /// What the broker may have once the job has begun: all that it had, and all that the job wants.
     pub(super) fn recorded_before(&self, job: &Job) -> Recorded {
-        let mut filters = job.recorded.as_ref().map(|recorded| recorded.filters.clone()).unwrap_or_default();
-        for filter in wanted(job) {
-            if !filters.contains(&filter) {
-                filters.push(filter);
-            }
-        }
-        Recorded {
-            revision: job.revision,
-            filters,
-            is_open: job.recorded.as_ref().is_some_and(|recorded| recorded.is_open),
-        }
+        recorded::before(job.recorded.as_ref(), wanted(job), job.revision)
     }
 
     /// What the broker has, once it has answered: what it did not unsubscribe is kept, so that the next task asks again.
     pub(super) fn recorded_after(&self, job: &Job, session: &Session) -> Recorded {
-        let (mut filters, wanted) = (self.recorded_before(job).filters, wanted(job));
-        filters.retain(|filter| wanted.contains(filter) || session.may_have(&job.manifest.source.subscription(filter)));
-        Recorded { revision: job.revision, filters, is_open: true }
+        let may_have = |filter: &str| session.may_have(&job.manifest.source.subscription(filter));
+        recorded::after(self.recorded_before(job), &wanted(job), may_have)
     }
 
     /// Settings of a connection that makes an MQTT 3.1.1 broker forget the session.
@@ -75,8 +64,5 @@ impl Setup {
 }
 
 fn wanted(job: &Job) -> Vec<String> {
-    match job.purpose {
-        Purpose::Run => job.manifest.source.topics.iter().map(ToString::to_string).collect(),
-        Purpose::Retire | Purpose::Discard => Vec::new(),
-    }
+    recorded::wanted(job.purpose, job.manifest.source.topics.iter().map(ToString::to_string).collect())
 }

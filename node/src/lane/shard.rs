@@ -292,9 +292,10 @@ impl Shard {
         self.wake.notify_one();
     }
 
-    /// Whether something is under way, or has come or been delivered since the last question: any of it may make the broker send more.
+    /// Whether a reading is under way, or has come or been delivered since the last question: any of it may make the broker send more.
+    /// Not whether something is to be written: a ping would keep a silence from ever being long enough.
     pub(super) fn is_busy(&self) -> bool {
-        self.has_moved.take() || !self.is_idle() || !self.rest.is_empty()
+        self.has_moved.take() || self.tracker.undelivered() > 0 || !self.rest.is_empty()
     }
 
     /// Stops the shard for a reading that can neither be delivered nor become a dead letter.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use sluice_coordinator::{
     Coordinator, ProposeError,
     machine::{Outcome, RecordCheckpoints},
-    model::{Checkpoint, Ledger, Owner, ShardId},
+    model::{Checkpoint, Ledger, Owner, ShardId, UnixMs},
     now,
 };
 use tokio::{
@@ -125,12 +125,7 @@ impl Service {
         let tasks = self.registry.tasks();
         // They come ordered by shard.
         self.last.retain(|shard, _| tasks.binary_search_by(|task| task.shard.cmp(shard)).is_ok());
-        let changed = tasks.iter().filter(|task| task.status().state != State::Stopped).filter_map(|task| {
-            let checkpoint = take(task, false);
-            let is_new = self.last.get(&task.shard).is_none_or(|last| !says_the_same(last, &checkpoint));
-            is_new.then(|| (task.shard.clone(), checkpoint))
-        });
-        let changed: Vec<_> = changed.collect();
+        let changed = news(&tasks, &self.last, now());
         if changed.is_empty() {
             return;
         }
@@ -148,8 +143,8 @@ impl Service {
     }
 
     async fn record_words(&mut self, words: Vec<Word>) {
-        let checkpoints: Vec<_> =
-            words.iter().map(|word| (word.task.shard.clone(), take(&word.task, word.is_released))).collect();
+        let said = |word: &Word| (word.task.shard.clone(), take(&word.task, word.is_released, now()));
+        let checkpoints: Vec<_> = words.iter().map(said).collect();
         let outcome = self.propose(checkpoints.clone()).await;
         for (word, (shard, checkpoint)) in words.into_iter().zip(checkpoints) {
             let answer = match &outcome {
@@ -181,11 +176,18 @@ impl Service {
     }
 }
 
-/// The task's word as it is now.
-pub(crate) fn take(task: &Task, released: bool) -> Checkpoint {
+/// The words of `tasks` that say something else than their `last`. One that has stopped says its last word by itself.
+pub fn news(tasks: &[Arc<Task>], last: &BTreeMap<ShardId, Checkpoint>, at: UnixMs) -> Vec<(ShardId, Checkpoint)> {
+    let tasks = tasks.iter().filter(|task| task.status().state != State::Stopped);
+    let news = tasks.map(|task| (task.shard.clone(), take(task, false, at)));
+    news.filter(|(shard, word)| last.get(shard).is_none_or(|last| !says_the_same(last, word))).collect()
+}
+
+/// The task's word as it is at `at`.
+pub fn take(task: &Task, released: bool, at: UnixMs) -> Checkpoint {
     Checkpoint {
         epoch: task.epoch,
-        taken_at: now(),
+        taken_at: at,
         ledger: ledger(task),
         next_offsets: task.next_offsets(),
         session: task.session(),

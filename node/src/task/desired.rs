@@ -6,45 +6,46 @@ use sluice_coordinator::model::{
     Checkpoint, Epoch, Owner, PipelineSpec, PipelineState, Revision, Session, Shard, ShardId, SourceIdentity, State,
 };
 
-use crate::lane::Purpose;
+use crate::lane::course::Purpose;
 
 /// A task that should run here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Desired {
-    pub(crate) epoch: Epoch,
-    pub(crate) purpose: Purpose,
+pub struct Desired {
+    /// Of its assignment.
+    pub epoch: Epoch,
+    /// What for.
+    pub purpose: Purpose,
     /// The revision to run with: the present one, or the one that the session to be ended belongs to.
-    pub(crate) revision: Revision,
+    pub revision: Revision,
 }
 
 /// What the node itself knows of one of its shards, in the present epoch. What the leader has told may be older than the node's own
 /// last word, and nobody else has a say in that epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Own {
+pub struct Own {
     /// The revision that the session at the broker belongs to; none: there is no session.
-    pub(crate) opened: Option<Revision>,
+    pub opened: Option<Revision>,
     /// Its last task's word is in the log: the shard is given back.
-    pub(crate) is_released: bool,
+    pub is_released: bool,
     /// Likewise: its session is ended.
-    pub(crate) is_retired: bool,
+    pub is_retired: bool,
 }
 
 /// What a task needs besides, looked up when it starts.
 #[derive(Debug, Clone)]
-pub(crate) struct Background {
-    pub(crate) spec: PipelineSpec,
-    pub(crate) session: Option<Session>,
-    pub(crate) checkpoint: Option<Checkpoint>,
+pub struct Background {
+    /// The pipeline.
+    pub spec: PipelineSpec,
+    /// At the broker, as far as is known.
+    pub session: Option<Session>,
+    /// The last one.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// Every task that `me` should run; `own` tells what the node knows of a shard in this epoch. A shard of a paused pipeline is not among
 /// them, nor one that is being handed over: it is stopped and given back. Nor is one that was given back or has ended its session,
 /// though the leader may not have told so yet.
-pub(crate) fn desired(
-    state: &State,
-    me: &Owner,
-    own: impl Fn(&ShardId, Epoch) -> Option<Own>,
-) -> BTreeMap<ShardId, Desired> {
+pub fn desired(state: &State, me: &Owner, own: impl Fn(&ShardId, Epoch) -> Option<Own>) -> BTreeMap<ShardId, Desired> {
     let is_mine = |shard: &Shard| shard.owner.as_ref() == Some(me) && shard.handover.is_none();
     let mine = state.shards.iter().filter(|(_, shard)| is_mine(shard));
     mine.filter_map(|(id, shard)| {
@@ -73,17 +74,12 @@ pub(crate) fn desired(
 }
 
 /// Shards of `me` that are on their way to another node.
-pub(crate) fn leaving<'a>(state: &'a State, me: &'a Owner) -> impl Iterator<Item = (&'a ShardId, &'a Shard)> {
+pub fn leaving<'a>(state: &'a State, me: &'a Owner) -> impl Iterator<Item = (&'a ShardId, &'a Shard)> {
     state.shards.iter().filter(move |(_, shard)| shard.owner.as_ref() == Some(me) && shard.handover.is_some())
 }
 
 /// What the task of `shard` starts from. `last`: the node's own last word of it in this epoch.
-pub(crate) fn background(
-    state: &State,
-    id: &ShardId,
-    desired: &Desired,
-    last: Option<&Checkpoint>,
-) -> Option<Background> {
+pub fn background(state: &State, id: &ShardId, desired: &Desired, last: Option<&Checkpoint>) -> Option<Background> {
     let spec = state.pipelines.get(&id.pipeline)?.spec_at(desired.revision)?.clone();
     let (session, checkpoint) = match last {
         Some(last) => (last.session.clone(), Some(last.clone())),

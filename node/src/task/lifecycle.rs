@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use super::desired::Desired;
 
 /// First wait before a task that failed by something that may pass is tried again; it doubles up to the longest.
-pub(crate) const RETRY_FIRST: Duration = Duration::from_secs(5);
-pub(crate) const RETRY_LONGEST: Duration = Duration::from_secs(300);
+pub const RETRY_FIRST: Duration = Duration::from_secs(5);
+/// See [`RETRY_FIRST`].
+pub const RETRY_LONGEST: Duration = Duration::from_secs(300);
 
 /// Where a task is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// On its lane.
     Running,
     /// On its lane, told to stop.
@@ -26,21 +27,19 @@ pub(crate) enum Phase {
 
 /// What to do about a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
+    /// Under a valid lease.
     Start,
+    /// Readings in flight first.
     Stop,
     /// Forget a failed task: give the shard back.
     Release,
+    /// It is as it should be, or nothing can be done now.
     Nothing,
 }
 
 /// The table: what is wanted against what is there. Only under a valid lease does a task start; what runs and what stops needs none.
-pub(crate) fn action(
-    desired: Option<&Desired>,
-    running: Option<(&Desired, &Phase)>,
-    is_leased: bool,
-    now: Instant,
-) -> Action {
+pub fn action(desired: Option<&Desired>, running: Option<(&Desired, &Phase)>, is_leased: bool, now: Instant) -> Action {
     let start = if is_leased { Action::Start } else { Action::Nothing };
     match (desired, running) {
         (None, None) => Action::Nothing,
@@ -56,7 +55,7 @@ pub(crate) fn action(
 }
 
 /// How long to wait after the `failures`th failure in a row, from 1.
-pub(crate) fn retry_after(failures: u32) -> Duration {
+pub fn retry_after(failures: u32) -> Duration {
     RETRY_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(RETRY_LONGEST)
 }
 
@@ -65,7 +64,7 @@ mod tests {
     use sluice_coordinator::model::{Epoch, Revision};
 
     use super::*;
-    use crate::lane::Purpose;
+    use crate::lane::course::Purpose;
 
     fn at_epoch(epoch: u64) -> Desired {
         Desired { epoch: Epoch(epoch), purpose: Purpose::Run, revision: Revision(1) }

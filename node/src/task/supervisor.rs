@@ -13,7 +13,8 @@ use std::{
 
 use sluice_coordinator::{
     Coordinator, Lease,
-    model::{Checkpoint, Epoch, Owner, Revision, Shard, ShardId, State as Told},
+    model::{Checkpoint, Epoch, Owner, Revision, ShardId, State as Told, UnixMs},
+    now,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -22,15 +23,16 @@ use tokio::{
 };
 
 use super::{
-    desired::{self, Background, Desired, Own},
-    lifecycle::{Action, Phase, RETRY_LONGEST, action, retry_after},
+    desired::{self, Background, Desired},
+    lifecycle::Phase,
     prepared::Prepared,
+    table::{LastWord, Live, Step, Table},
 };
 use crate::{
     config::{InFlight, SecretRoots},
     lane::{End, Ended, Job, Lane, Purpose, Stop},
     lease::Permits,
-    pipeline::checkpoint::{self, Checkpointer},
+    pipeline::checkpoint::Checkpointer,
     registry::{Registry, State, Task},
 };
 
@@ -58,7 +60,6 @@ pub struct Supervisor {
     /// What the leader has told this node.
     part: watch::Receiver<Arc<Told>>,
     lease: Lease,
-    me: Owner,
     permits: Permits,
     registry: Arc<Registry>,
     checkpointer: Checkpointer,
@@ -67,31 +68,35 @@ pub struct Supervisor {
     on_lanes: BTreeMap<(ShardId, Epoch), usize>,
     /// How many of them each lane has.
     loads: Vec<usize>,
-    running: BTreeMap<ShardId, Running>,
+    running: Table<Held>,
     prepared: Prepared,
-    /// Last words of tasks that have ended, until the leader tells of another epoch: it tells them only to other owners.
-    said: BTreeMap<ShardId, Checkpoint>,
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Last words on their way to the log.
     words: JoinSet<Said>,
 }
 
+/// What is kept of a task.
 #[derive(Debug)]
-struct Running {
-    desired: Desired,
-    /// The revision of the session that the task began with.
-    opened: Option<Revision>,
-    phase: Phase,
+struct Held {
     task: Arc<Task>,
     stop: watch::Sender<Option<Stop>>,
-    started_at: Instant,
-    /// In a row.
-    failures: u32,
+}
+
+impl Live for Held {
+    fn opened(&self) -> Option<Revision> {
+        self.task.opened()
+    }
+
+    fn word(&self, at: UnixMs) -> Checkpoint {
+        Live::word(&self.task, at)
+    }
 }
 
 #[derive(Debug)]
 struct Said {
     task: Arc<Task>,
+    /// The task's in the table.
+    number: u64,
     /// What is in the log now; none: the shard is another's.
     recorded: Option<Checkpoint>,
     /// None: nothing is left to say.
@@ -101,6 +106,7 @@ struct Said {
 #[derive(Debug)]
 struct Word {
     task: Arc<Task>,
+    number: u64,
     is_release: bool,
 }
 
@@ -121,15 +127,14 @@ impl Supervisor {
         let lanes = (0..config.lanes).map(|number| Lane::start(number, config.in_flight, ended_out.clone()));
         let lanes = lanes.collect::<io::Result<_>>()?;
         let loads = vec![0; config.lanes];
-        let (running, prepared, words) = (BTreeMap::new(), Prepared::default(), JoinSet::new());
-        let (part, lease, said) = (coordinator.part(), coordinator.lease(), BTreeMap::new());
-        let permits = Permits::new(lease.clone(), part.clone(), me.clone());
+        let (running, prepared, words) = (Table::new(me.clone()), Prepared::default(), JoinSet::new());
+        let (part, lease) = (coordinator.part(), coordinator.lease());
+        let permits = Permits::new(lease.clone(), part.clone(), me);
         Ok(Self {
             config,
             coordinator: coordinator.clone(),
             part,
             lease,
-            me,
             permits,
             registry,
             checkpointer,
@@ -138,7 +143,6 @@ impl Supervisor {
             loads,
             running,
             prepared,
-            said,
             ended,
             words,
         })
@@ -177,63 +181,19 @@ impl Supervisor {
     }
 
     fn reconcile(&mut self, part: &Told, is_leased: bool) {
-        self.said.retain(|id, last| part.shards.get(id).is_some_and(|shard| shard.epoch == last.epoch));
-        let desired = self.desired(part);
-        let is_here = |id: &ShardId, epoch| {
-            self.running.contains_key(id) || self.said.get(id).is_some_and(|last| last.epoch == epoch && last.released)
-        };
-        let me = self.me.clone();
-        let leaving = desired::leaving(part, &me).filter(|(id, shard)| !is_here(id, shard.epoch));
-        for (id, shard) in leaving.collect::<Vec<_>>() {
-            self.give_back(part, id, shard);
-        }
-        let now = Instant::now();
-        let others = self.running.keys().filter(|shard| !desired.contains_key(*shard));
-        let due: Vec<_> = desired
-            .keys()
-            .chain(others)
-            .filter_map(|shard| {
-                let wanted = desired.get(shard);
-                let has = self.running.get(shard).map(|running| (&running.desired, &running.phase));
-                let action = action(wanted, has, is_leased, now);
-                (action != Action::Nothing).then(|| (shard.clone(), action))
-            })
-            .collect();
-        for (shard, action) in due {
-            match (action, desired.get(&shard)) {
-                (Action::Start, Some(wanted)) => self.start_task(part, &shard, wanted),
-                (Action::Stop, _) => self.stop_task(&shard),
-                (Action::Release, _) => self.release_failed(&shard),
-                _ => {}
+        for (shard, step) in self.running.steps(part, is_leased, Instant::now()) {
+            match step {
+                Step::Start(wanted) => self.start_task(part, &shard, &wanted),
+                Step::Stop => self.stop_task(&shard),
+                Step::GiveBack => self.give_back(part, &shard),
+                Step::Release => self.release_failed(&shard),
             }
         }
     }
 
-    fn desired(&self, part: &Told) -> BTreeMap<ShardId, Desired> {
-        desired::desired(part, &self.me, |id, epoch| self.own(id, epoch))
-    }
-
-    fn own(&self, id: &ShardId, epoch: Epoch) -> Option<Own> {
-        if let Some(running) = self.running.get(id).filter(|running| running.task.epoch == epoch) {
-            // One that has just ended its session has not said so yet.
-            let opened = running.task.opened().or(running.opened);
-            return Some(Own { opened, is_released: false, is_retired: false });
-        }
-        let last = self.said.get(id).filter(|last| last.epoch == epoch)?;
-        Some(Own {
-            opened: last.session.as_ref().map(|session| session.revision),
-            is_released: last.released,
-            is_retired: last.status.state == State::Retired,
-        })
-    }
-
     fn start_task(&mut self, part: &Told, shard: &ShardId, wanted: &Desired) {
-        let failed = self.running.get(shard).filter(|failed| failed.task.epoch == wanted.epoch);
-        // A failed task's word may still be on its way.
-        let last = failed.map(|failed| checkpoint::take(&failed.task, false));
-        let last = last.as_ref().or_else(|| self.said.get(shard).filter(|last| last.epoch == wanted.epoch));
-        let Some(background) = desired::background(part, shard, wanted, last) else { return };
-        let failures = self.running.remove(shard).map_or(0, |running| running.failures);
+        let last = self.running.last_word(shard, wanted.epoch, now());
+        let Some(background) = desired::background(part, shard, wanted, last.as_ref()) else { return };
         let task = Arc::new(Task::new(shard.clone(), wanted.epoch));
         if let Some(checkpoint) = &background.checkpoint {
             task.resume(checkpoint);
@@ -242,17 +202,9 @@ impl Supervisor {
         self.registry.insert(Arc::clone(&task));
         let (stop, stopped) = watch::channel(None);
         let lane = self.emptiest_lane();
-        let opened = background.session.as_ref().map(|session| session.revision);
         let job = self.job(&task, wanted, background, stopped);
-        let mut running = Running {
-            desired: wanted.clone(),
-            opened,
-            phase: Phase::Running,
-            task: Arc::clone(&task),
-            stop,
-            started_at: Instant::now(),
-            failures,
-        };
+        let held = Held { task: Arc::clone(&task), stop };
+        self.running.insert(shard, wanted.clone(), Phase::Running, held, Instant::now());
         match job {
             Ok(job) => {
                 tracing::info!(%shard, epoch = %wanted.epoch, lane, purpose = ?wanted.purpose, "task starts");
@@ -261,16 +213,15 @@ impl Supervisor {
                     self.loads[lane] += 1;
                 } else {
                     task.set_status(State::Failed, "the lane has stopped: restart the node and look into its log");
-                    running.phase = Phase::Failed { again_at: None };
+                    self.running.failed(shard, false, Instant::now());
                 }
             }
             Err(message) => {
                 tracing::error!(%shard, "{message}");
                 task.set_status(State::Failed, message);
-                running.fail(true);
+                self.running.failed(shard, true, Instant::now());
             }
         }
-        self.running.insert(shard.clone(), running);
     }
 
     fn job(
@@ -300,71 +251,54 @@ impl Supervisor {
 
     fn stop_task(&mut self, shard: &ShardId) {
         let deadline = Instant::now() + self.config.drain_deadline;
-        if let Some(running) = self.running.get_mut(shard) {
-            running.phase = Phase::Stopping;
-            running.task.set_status(State::Draining, "");
-            running.stop.send_replace(Some(Stop { deadline }));
+        self.running.stopping(shard);
+        if let Some(running) = self.running.get(shard) {
+            running.held.task.set_status(State::Draining, "");
+            running.held.stop.send_replace(Some(Stop { deadline }));
         }
     }
 
     /// A task has ended on its lane. Returns whether nothing of it was left in flight.
     fn take(&mut self, ended: &Ended) -> bool {
         self.leave_lane(ended);
-        let Some(running) = self.running.get_mut(&ended.shard).filter(|running| running.task.epoch == ended.epoch)
-        else {
-            return true;
-        };
-        let task = Arc::clone(&running.task);
-        tracing::info!(shard = %ended.shard, epoch = %ended.epoch, end = ?ended.end, "task ended");
-        match ended.end {
-            End::Failed { may_pass } if running.phase == Phase::Running => {
-                running.fail(may_pass);
-                self.say(Word { task, is_release: false });
-            }
-            End::Retired => {
-                running.phase = Phase::Retired;
-                self.say(Word { task, is_release: false });
-            }
-            // A task that was restarted in place, for a new revision say, keeps its shard.
-            End::Stopped { .. } | End::Failed { .. } => {
-                // Nor does one that ended by itself, since its permit was taken away, and may be given another.
-                running.phase = Phase::Stopping;
-                let is_wanted = self.desired(&self.part.borrow()).contains_key(&ended.shard);
-                self.say(Word { task, is_release: !is_wanted });
-            }
-        }
-        !matches!(ended.end, End::Stopped { is_clean: false })
+        let Ended { shard, epoch, end } = ended;
+        let word = self.running.ended(shard, *epoch, end, &self.part.borrow(), Instant::now());
+        let (Some(LastWord { is_release }), Some(running)) = (word, self.running.get(shard)) else { return true };
+        tracing::info!(%shard, %epoch, ?end, "task ended");
+        let word = Word { task: Arc::clone(&running.held.task), number: running.number, is_release };
+        self.say(word);
+        !matches!(end, End::Stopped { is_clean: false })
     }
 
-    /// Gives back a shard that is not running here, as it came.
-    fn give_back(&mut self, part: &Told, id: &ShardId, told: &Shard) {
-        let task = Arc::new(Task::new(id.clone(), told.epoch));
-        let last = self.said.get(id).filter(|last| last.epoch == told.epoch);
-        if let Some(checkpoint) = last.or_else(|| part.checkpoints.get(id)) {
+    /// Gives back a shard that is not running here, as it came or was left.
+    fn give_back(&mut self, part: &Told, shard: &ShardId) {
+        let Some(told) = part.shards.get(shard) else { return };
+        let task = Arc::new(Task::new(shard.clone(), told.epoch));
+        let last = self.running.last_word(shard, told.epoch, now());
+        if let Some(checkpoint) = last.as_ref().or_else(|| part.checkpoints.get(shard)) {
             task.resume(checkpoint);
         }
-        task.set_session(last.map_or(&told.session, |last| &last.session).clone());
+        task.set_session(last.map_or_else(|| told.session.clone(), |last| last.session));
         task.set_status(State::Stopped, "");
         let desired = Desired { epoch: told.epoch, purpose: Purpose::Run, revision: Revision::default() };
-        let running = Running {
-            desired,
-            opened: task.opened(),
-            phase: Phase::Stopping,
-            task: Arc::clone(&task),
-            stop: watch::Sender::new(None),
-            started_at: Instant::now(),
-            failures: 0,
-        };
-        self.running.insert(id.clone(), running);
-        self.say(Word { task, is_release: true });
+        let held = Held { task: Arc::clone(&task), stop: watch::Sender::new(None) };
+        let number = self.running.insert(shard, desired, Phase::Stopping, held, Instant::now());
+        self.say(Word { task, number, is_release: true });
     }
 
     fn release_failed(&mut self, shard: &ShardId) {
-        if let Some(running) = self.running.get_mut(shard) {
-            running.phase = Phase::Stopping;
-            running.task.set_status(State::Stopped, "");
-            let task = Arc::clone(&running.task);
-            self.say(Word { task, is_release: true });
+        if let Some(running) = self.running.get(shard) {
+            running.held.task.set_status(State::Stopped, "");
+        }
+        self.give_up(shard);
+    }
+
+    /// What the shard's task has to say is its last word.
+    fn give_up(&mut self, shard: &ShardId) {
+        self.running.stopping(shard);
+        if let Some(running) = self.running.get(shard) {
+            let word = Word { task: Arc::clone(&running.held.task), number: running.number, is_release: true };
+            self.say(word);
         }
     }
 
@@ -372,39 +306,32 @@ impl Supervisor {
         let checkpointer = self.checkpointer.clone();
         self.words.spawn(async move {
             use crate::pipeline::checkpoint::RecordError;
-            let task = Arc::clone(&word.task);
+            let (task, number) = (Arc::clone(&word.task), word.number);
             let said = match word.is_release {
                 true => checkpointer.release(&word.task).await,
                 false => checkpointer.record(&word.task).await,
             };
             match said {
-                Ok(recorded) => Said { task, recorded: Some(recorded), again: None },
-                Err(RecordError::Fenced(_) | RecordError::Stopping) => Said { task, recorded: None, again: None },
+                Ok(recorded) => Said { task, number, recorded: Some(recorded), again: None },
+                Err(RecordError::Fenced(_) | RecordError::Stopping) => {
+                    Said { task, number, recorded: None, again: None }
+                }
                 Err(RecordError::Unavailable(error)) => {
                     tracing::warn!(shard = %task.shard, %error, "the last checkpoint is not recorded yet");
                     sleep(LOOK_EVERY).await;
-                    Said { task, recorded: None, again: Some(word) }
+                    Said { task, number, recorded: None, again: Some(word) }
                 }
             }
         });
     }
 
     fn heard(&mut self, said: Option<Said>) {
-        match said {
-            Some(Said { again: Some(word), .. }) => self.say(word),
-            Some(Said { task, recorded, again: None }) => {
-                if let Some(checkpoint) = recorded {
-                    self.said.insert(task.shard.clone(), checkpoint);
-                }
-                let is_over = |running: &Running| {
-                    Arc::ptr_eq(&running.task, &task) && matches!(running.phase, Phase::Stopping | Phase::Retired)
-                };
-                if self.running.get(&task.shard).is_some_and(is_over) {
-                    self.running.remove(&task.shard);
-                    self.registry.remove(&task.shard);
-                }
-            }
-            None => {}
+        let Some(Said { task, number, recorded, again }) = said else { return };
+        if let Some(word) = again {
+            return self.say(word);
+        }
+        if self.running.said(&task.shard, number, recorded) {
+            self.registry.remove(&task.shard);
         }
     }
 
@@ -419,7 +346,7 @@ impl Supervisor {
     }
 
     async fn stop_all(mut self) -> bool {
-        let shards: Vec<_> = self.running.keys().cloned().collect();
+        let shards: Vec<_> = self.running.iter().map(|(shard, _)| shard.clone()).collect();
         for shard in &shards {
             match self.running.get(shard).map(|running| &running.phase) {
                 Some(Phase::Running) => self.stop_task(shard),
@@ -463,18 +390,7 @@ impl Supervisor {
     /// As [`take`](Self::take), while the node stops: every shard is given back.
     fn release(&mut self, ended: &Ended) -> bool {
         self.leave_lane(ended);
-        if let Some(running) = self.running.get_mut(&ended.shard) {
-            running.phase = Phase::Stopping;
-            let task = Arc::clone(&running.task);
-            self.say(Word { task, is_release: true });
-        }
+        self.give_up(&ended.shard);
         !matches!(ended.end, End::Stopped { is_clean: false })
-    }
-}
-
-impl Running {
-    fn fail(&mut self, may_pass: bool) {
-        self.failures = if self.started_at.elapsed() >= RETRY_LONGEST { 1 } else { self.failures + 1 };
-        self.phase = Phase::Failed { again_at: may_pass.then(|| Instant::now() + retry_after(self.failures)) };
     }
 }

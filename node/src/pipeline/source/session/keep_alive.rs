@@ -13,6 +13,11 @@ pub(super) struct KeepAlive {
     ping_due: Instant,
     /// PINGREQ has not been answered.
     is_asked: bool,
+    /// PINGREQ written and PINGRESP come on this connection: answers come in the order of the questions.
+    written: u64,
+    come: u64,
+    /// The last question out of turn, by its number among all, and when it was asked.
+    question: Option<(u64, Instant)>,
     /// Since when we read and hear nothing.
     silent_since: Instant,
     was_reading: bool,
@@ -22,7 +27,16 @@ impl KeepAlive {
     pub(super) fn new(keep_alive: Duration, now: Instant) -> Self {
         let interval = (!keep_alive.is_zero()).then_some(keep_alive / 2);
         let ping_due = now + interval.unwrap_or_default();
-        Self { interval, ping_due, is_asked: false, silent_since: now, was_reading: true }
+        Self {
+            interval,
+            ping_due,
+            is_asked: false,
+            written: 0,
+            come: 0,
+            question: None,
+            silent_since: now,
+            was_reading: true,
+        }
     }
 
     #[inline]
@@ -32,6 +46,18 @@ impl KeepAlive {
 
     pub(super) fn answered(&mut self) {
         self.is_asked = false;
+        self.come += 1;
+    }
+
+    /// A PINGREQ is written out of turn.
+    pub(super) fn ask(&mut self, now: Instant) {
+        self.note_written(now);
+        self.question = Some((self.written, now));
+    }
+
+    /// When the last question was asked, and whether it is answered.
+    pub(super) fn question(&self) -> Option<(Instant, bool)> {
+        self.question.map(|(number, asked_at)| (asked_at, number <= self.come))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -54,11 +80,16 @@ impl KeepAlive {
             return Ok(false);
         }
         self.ping_due = now + interval;
+        self.note_written(now);
+        Ok(true)
+    }
+
+    fn note_written(&mut self, now: Instant) {
+        self.written += 1;
         // The silence that an unanswered ping is measured by starts with it.
         if !std::mem::replace(&mut self.is_asked, true) {
             self.silent_since = now;
         }
-        Ok(true)
     }
 }
 
@@ -91,6 +122,18 @@ mod tests {
         assert!(keep_alive.tick(start + 60 * SECOND, true).is_ok());
         assert!(keep_alive.tick(start + 64 * SECOND, true).is_ok());
         assert!(keep_alive.tick(start + 65 * SECOND, true).is_err());
+    }
+
+    #[test]
+    fn a_question_is_answered_by_its_own_answer_not_by_an_earlier_ones() {
+        let start = Instant::now();
+        let mut keep_alive = KeepAlive::new(10 * SECOND, start);
+        assert_eq!(keep_alive.tick(start + 5 * SECOND, true), Ok(true));
+        keep_alive.ask(start + 6 * SECOND);
+        keep_alive.answered();
+        assert_eq!(keep_alive.question(), Some((start + 6 * SECOND, false)));
+        keep_alive.answered();
+        assert_eq!(keep_alive.question(), Some((start + 6 * SECOND, true)));
     }
 
     #[test]

@@ -200,6 +200,23 @@ impl Session {
         ticked.map(drop)
     }
 
+    /// Asks the broker whether it is there. What it had sent before it answers comes before the answer.
+    pub fn ask(&mut self, now: Instant, out: &mut BytesMut) {
+        if let Phase::Open(keep_alive) = &mut self.phase {
+            keep_alive.ask(now);
+            packet::write_pingreq(out);
+        }
+    }
+
+    /// When the broker was last [asked](Self::ask) on this connection, and whether it has answered.
+    #[must_use]
+    pub fn question(&self) -> Option<(Instant, bool)> {
+        match &self.phase {
+            Phase::Open(keep_alive) => keep_alive.question(),
+            Phase::Closed | Phase::Connecting { .. } => None,
+        }
+    }
+
     /// What the session was made with.
     #[cfg(test)]
     fn settings(&self) -> &Settings {
