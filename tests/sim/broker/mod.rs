@@ -1,27 +1,22 @@
 //! A model MQTT broker: persistent sessions, shared subscriptions, in-flight windows, takeover, redelivery, `QoS` 1 and 2, restarts; as
 //! its [`Profile`] has it. Clients speak to it in bytes.
 
+mod connection;
 pub(crate) mod packet;
 pub(crate) mod profile;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::BytesMut;
 use sluice_node::pipeline::source::session::Version;
 
 use self::{
+    connection::Connection,
     packet::{Connect, Sent},
     profile::{AtEnd, Profile, Restart, Share},
     session::Session,
 };
-use crate::{
-    chance::Chance,
-    fact::{Fact, Peer},
-    kafka::Id,
-    net::Net,
-    setup::Ms,
-};
+use crate::{chance::Chance, fact::Fact, kafka::Id, net::Net, setup::Ms};
 
 /// A connection's number, never given twice.
 pub(crate) type ConnectionNo = u64;
@@ -45,22 +40,6 @@ pub(crate) struct Broker {
     pub(crate) sessions_forgotten: u64,
 }
 
-#[derive(Debug)]
-struct Connection {
-    peer: Peer,
-    version: Version,
-    client_id: Option<String>,
-    receive_maximum: usize,
-    to_broker: VecDeque<(Ms, Vec<u8>)>,
-    to_client: VecDeque<(Ms, Vec<u8>)>,
-    input: BytesMut,
-    /// Packet ids of PUBLISH that PUBACK or PUBREC is due for, in the order sent.
-    due: VecDeque<u16>,
-    /// The client has closed its end, as the broker will see then.
-    closed_by_client: Option<Ms>,
-    is_closed_by_broker: bool,
-}
-
 impl Broker {
     pub(crate) fn new(profile: Profile, qos: u8) -> Self {
         Self {
@@ -76,59 +55,6 @@ impl Broker {
             takeovers: 0,
             redeliveries: 0,
             sessions_forgotten: 0,
-        }
-    }
-
-    /// A client opens a connection; none: nobody listens.
-    pub(crate) fn open(&mut self, peer: Peer, now: Ms) -> Option<ConnectionNo> {
-        if now < self.down_until {
-            return None;
-        }
-        self.made += 1;
-        let connection = Connection {
-            peer,
-            version: Version::V5,
-            client_id: None,
-            receive_maximum: usize::from(u16::MAX),
-            to_broker: VecDeque::new(),
-            to_client: VecDeque::new(),
-            input: BytesMut::new(),
-            due: VecDeque::new(),
-            closed_by_client: None,
-            is_closed_by_broker: false,
-        };
-        self.connections.insert(self.made, connection);
-        Some(self.made)
-    }
-
-    pub(crate) fn write(&mut self, connection: ConnectionNo, bytes: &[u8], now: Ms, chance: &mut Chance) {
-        if let Some(connection) = self.connections.get_mut(&connection) {
-            let at = (now + chance.below(20)).max(connection.to_broker.back().map_or(0, |(at, _)| *at));
-            connection.to_broker.push_back((at, bytes.to_vec()));
-        }
-    }
-
-    /// What has come to the client; false: the broker has closed the connection, and there is nothing more.
-    pub(crate) fn read(&mut self, number: ConnectionNo, input: &mut BytesMut, now: Ms) -> bool {
-        let Some(connection) = self.connections.get_mut(&number) else { return false };
-        while connection.to_client.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, bytes)) = connection.to_client.pop_front() else { break };
-            input.extend_from_slice(&bytes);
-        }
-        if connection.is_closed_by_broker && connection.to_client.is_empty() && input.is_empty() {
-            self.connections.remove(&number);
-            return false;
-        }
-        true
-    }
-
-    /// The client closes its end, or its process is gone; the broker sees it then.
-    pub(crate) fn close(&mut self, number: ConnectionNo, seen: Ms) {
-        if let Some(connection) = self.connections.get_mut(&number) {
-            connection.closed_by_client = Some(seen);
-            if connection.is_closed_by_broker {
-                self.connections.remove(&number);
-            }
         }
     }
 
@@ -192,9 +118,12 @@ impl Broker {
             && self.sessions.values().all(|session| session.queue.is_empty() && session.in_flight.is_empty())
     }
 
-    /// Sessions that there are.
-    pub(crate) fn sessions(&self) -> usize {
-        self.sessions.len()
+    /// Sessions that are subscribed to something or hold something.
+    pub(crate) fn sessions_in_use(&self) -> usize {
+        let is_used = |session: &&Session| {
+            !session.filters.is_empty() || !session.queue.is_empty() || !session.in_flight.is_empty()
+        };
+        self.sessions.values().filter(is_used).count()
     }
 
     /// Everything that has arrived.
