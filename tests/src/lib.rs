@@ -3,11 +3,12 @@
 
 pub mod chaos;
 pub mod device;
+pub mod firehose;
 pub mod loadtest;
 pub mod scene;
 pub mod scripted;
 
 pub use sluice_loadtest::lab::{
     admin, certificates, cluster, disk, environment, eventually, hivemq, kafka, mosquitto, network, node, pipeline,
-    ports, process, rounds, topic,
+    ports, process, quota, rounds, topic,
 };
