@@ -3,6 +3,7 @@
 
 pub mod chaos;
 pub mod device;
+pub mod firehose;
 pub mod loadtest;
 pub mod scene;
 pub mod scripted;
@@ -10,5 +11,5 @@ pub mod subscriber;
 
 pub use sluice_loadtest::lab::{
     admin, certificates, cluster, disk, environment, eventually, hivemq, kafka, mosquitto, network, node, pipeline,
-    ports, process, rounds, topic,
+    ports, process, quota, rounds, topic,
 };

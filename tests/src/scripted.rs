@@ -91,6 +91,11 @@ impl Broker {
 }
 
 impl Link {
+    /// The connection, and what has been read from it and not been taken.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.input)
+    }
+
     /// Sends bytes as they are.
     ///
     /// # Errors

@@ -1,6 +1,13 @@
 //! The harness itself: what the other tests rely on is true of the servers and faults they use.
 
-use std::{fs, io::ErrorKind, net::UdpSocket, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::ErrorKind,
+    net::UdpSocket,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use sluice_tests::{
@@ -11,6 +18,7 @@ use sluice_tests::{
     mosquitto::{Mosquitto, Setup},
     network::{End, Network},
     process::Process,
+    quota::Quota,
     topic::Topic,
 };
 
@@ -117,6 +125,32 @@ fn a_full_disk_takes_no_byte_and_gets_room_again() -> anyhow::Result<()> {
     fs::write(place.join("after"), b"x")?;
     drop(disk);
     ensure!(fs::read_dir(&place)?.next().is_none(), "the disk is still mounted");
+    Ok(())
+}
+
+/// Only root may bound CPU time; others are told so.
+#[test]
+fn a_bounded_process_takes_as_long_as_its_share_makes_it() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "while :; do :; done"]);
+    let busy = Process::start("busy", command, &dir.path().join("log"))?;
+    let _quota = match Quota::limit(busy.pid(), 10) {
+        Ok(quota) => quota,
+        Err(refusal) => {
+            let refusal = refusal.to_string();
+            ensure!(refusal.contains("needs root") || refusal.contains("no control groups"), "{refusal}");
+            return Ok(());
+        }
+    };
+    let (before, start) = (busy.cpu_time()?, Instant::now());
+    eventually("it has used a quarter of a second", || {
+        let used = busy.cpu_time()? - before;
+        ensure!(used >= Duration::from_millis(250), "{used:?}");
+        Ok(())
+    })?;
+    // A tenth of a core needs ten times as long; the kernel lets a group run over by a period or two.
+    ensure!(start.elapsed() > Duration::from_millis(1_500), "in {:?}", start.elapsed());
     Ok(())
 }
 

@@ -18,6 +18,7 @@ pub mod node;
 pub mod pipeline;
 pub mod ports;
 pub mod process;
+pub mod quota;
 pub mod rounds;
 pub mod topic;
 mod watchdog;

@@ -15,6 +15,7 @@ use super::{
     eventually::{PATIENCE, within},
     watchdog,
 };
+use crate::cpu;
 
 /// Lines of a log that a failed test shows.
 const TAIL_LINES: usize = 60;
@@ -166,6 +167,14 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS: it has ended")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib * 1024)
+    }
+
+    /// User and system time that it has used so far, all threads.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        cpu::used_by(self.pid())
     }
 
     fn log_tail(&self) -> String {
