@@ -395,5 +395,7 @@ fn settings_that_mqtt_cannot_express_are_refused() {
     assert!(Session::new(Settings { client_id: "x".repeat(65_536), ..good.clone() }).is_err());
     assert!(Session::new(Settings { password: Some(vec![1]), ..good.clone() }).is_err());
     assert!(Session::new(Settings { filters: vec!["a/#/b".into()], ..good.clone() }).is_err());
-    assert!(Session::new(Settings { filters: vec!["a".into(); 1_025], ..good }).is_err());
+    // What earlier revisions have left at the broker may be more than is wanted at a time.
+    let mut session = Session::new(Settings { filters: vec!["a".into(); 1_025], ..good }).unwrap();
+    assert!(session.change_filters(&vec!["a".into(); FILTERS_MAX + 1]).is_err());
 }
