@@ -305,6 +305,7 @@ impl Task {
         let Some(connection) = opened else { return self.lost(0, true, around) };
         around.facts.push(Fact::Connects { peer: self.peer.clone() });
         self.session.connect(around.instant(), &mut self.out).expect("CONNECT can be written");
+        (self.last_moved, self.was_reading) = (around.instant(), true);
         self.phase = Phase::Serving(connection);
         None
     }
