@@ -96,10 +96,10 @@ fn still_retiring(state: &State, spec: &PipelineSpec) -> Result<(), Refusal> {
 /// What is past the count, from `first` on, has to go.
 fn retire_from(state: &mut State, name: &PipelineName, first: u32) {
     let beyond = ShardId::new(name, first)..=ShardId::new(name, u32::MAX);
-    let mut idle = Vec::new();
-    for (id, shard) in state.shards.range_mut(beyond) {
+    let (State { shards, checkpoints, .. }, mut idle) = (&mut *state, Vec::new());
+    for (id, shard) in shards.range_mut(beyond) {
         shard.is_retiring = true;
-        if removal::is_idle(shard) {
+        if removal::is_idle(shard, checkpoints.get(id)) {
             idle.push(id.clone());
         }
     }

@@ -1,6 +1,7 @@
 //! Starts the end of a pipeline: its shards are drained, their sessions ended, then it goes.
 //!
-//! A shard with neither owner nor session has nothing at the broker and goes at once; with the last one goes the pipeline.
+//! A shard with neither owner nor session has nothing at the broker and goes at once, and so does one whose owner has ended its session
+//! and opened no other; with the last one goes the pipeline.
 
 use super::{Outcome, Refusal, removal};
 use crate::model::{PipelineName, PipelineState, ShardId, State, UnixMs};
@@ -27,7 +28,7 @@ impl DeletePipeline {
         let pipeline = Box::new(pipeline.clone());
         let idle: Vec<ShardId> = state
             .shards_of(&self.name)
-            .filter(|(_, shard)| removal::is_idle(shard))
+            .filter(|(id, shard)| removal::is_idle(shard, state.checkpoints.get(*id)))
             .map(|(id, _)| id.clone())
             .collect();
         for shard in &idle {
