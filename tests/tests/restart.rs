@@ -51,12 +51,16 @@ fn pipelines_assignments_and_checkpoints_survive_a_restart_and_the_epoch_grows()
     // Killed: nothing is written on the way out.
     scene.node.kill()?;
     scene.node.start_again()?;
-    scene.wait_running()?;
     let admin = scene.node.admin()?;
+    // Until then the log shows the task of before.
+    eventually("it is assigned anew", || {
+        let after = admin.assignments()?;
+        ensure!(after[0].epoch > before[0].epoch && after[0].generation > before[0].generation, "{before:?} {after:?}");
+        Ok(())
+    })?;
+    scene.wait_running()?;
     ensure!(admin.pipelines()? == pipelines, "{:?} became {:?}", pipelines, admin.pipelines()?);
     ensure!(admin.status()?.cluster_id == cluster, "another cluster");
-    let after = admin.assignments()?;
-    ensure!(after[0].epoch > before[0].epoch && after[0].generation > before[0].generation, "{before:?} {after:?}");
     ensure!(ledgers(&scene)?[0].delivered == 1, "the checkpoint is gone");
     Ok(())
 }
