@@ -3,7 +3,7 @@
 //! A shard with neither owner nor session has nothing at the broker and goes at once, and so does one whose owner has ended its session
 //! and opened no other; with the last one goes the pipeline.
 
-use super::{Outcome, Refusal, removal};
+use super::{Outcome, Refusal, earlier, removal};
 use crate::model::{PipelineName, PipelineState, ShardId, State, UnixMs};
 
 /// Starts the end of a pipeline.
@@ -34,6 +34,7 @@ impl DeletePipeline {
         for shard in &idle {
             removal::remove_shard(state, shard);
         }
+        earlier::prune(state, &self.name);
         Ok(Outcome::Pipeline { pipeline, changed })
     }
 }
