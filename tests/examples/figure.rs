@@ -42,7 +42,8 @@ fn main() -> anyhow::Result<()> {
     };
     let mut load = load.start()?;
     load.wait_published(count)?;
-    admin.resume("readings")?;
+    // The connection of before may have been idle for too long.
+    scene.node.admin()?.resume("readings")?;
     let report = load.finish()?;
     report.check_exact()?;
     eprintln!("{report:?}");

@@ -22,9 +22,10 @@ use crate::config::{ClusterName, Credentials, Manifest, Pair};
 /// How long answers under way may take when the node stops: a client that reads no more must not hold it.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
-/// A client that is gone without a word is noticed after these two together; its watches would list all shards for ever.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// A client that is gone without a word is noticed after these two together; its watches would list all shards for ever. Not sooner: a
+/// client may answer no pings between its calls.
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 /// Calls at a time on one connection: a watch for each pipeline of a large dashboard, and some.
 const STREAMS_MAX: u32 = 256;
 /// Who connects and then does not finish the handshake holds a socket and nothing more, and not for long.
