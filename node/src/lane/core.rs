@@ -7,7 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     rc::{Rc, Weak},
     sync::{Arc, mpsc as std_mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +25,10 @@ use crate::{
     config::{InFlight, Manifest, kafka::ProducerConfig},
     pipeline::sink::{Errand, Report, Sink, SinkError, TopicNo, Volume},
 };
+
+/// Silence after which a sink with readings in flight may have lost its brokers from sight. Kafka away for a day means 8,640 such calls, each
+/// of which leaves a copy of the list with librdkafka until the producer ends: less than a megabyte.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A lane's shared part.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub(super) struct Place {
     /// In flight through this sink.
     pub(super) load: Load,
     pub(super) sink: RefCell<Sink>,
+    /// When it last reported, had nothing to report, or was told where its brokers are.
+    heard: Cell<Instant>,
     config: ProducerConfig,
     routes: RefCell<Vec<Weak<RefCell<Routes>>>>,
 }
@@ -104,7 +110,8 @@ impl Core {
         let sink = Sink::new(config.clone(), self.bell.as_fd(), self.errands.clone())?;
         let (sink, config) = (RefCell::new(sink), config.clone());
         let (number, load, routes) = (self.made.get(), Load::of(&self.total), RefCell::default());
-        let place = Rc::new(Place { number, load, sink, config: config.clone(), routes });
+        let heard = Cell::new(Instant::now());
+        let place = Rc::new(Place { number, load, sink, heard, config: config.clone(), routes });
         self.made.set(place.number + 1);
         self.sinks.borrow_mut().insert(config, Rc::downgrade(&place));
         Ok(place)
@@ -183,6 +190,9 @@ impl Core {
             }
         });
         place.load.subtract(reported);
+        if reported.readings > 0 {
+            place.heard.set(now);
+        }
         if !touched.is_empty() {
             place.sink.borrow_mut().clear_trouble();
         }
@@ -234,6 +244,18 @@ impl Core {
         Some(format!(
             "this shard's lane is full of readings that wait for Kafka at {servers}{trouble}; it reads on as that Kafka takes them"
         ))
+    }
+
+    /// Tells each sink where its brokers are that has something to report and has said nothing for a while: it may know none any more.
+    pub(super) fn rouse(&self, now: Instant) {
+        for place in self.places() {
+            if place.load.is_empty() {
+                place.heard.set(now);
+            } else if now.saturating_duration_since(place.heard.get()) >= SILENCE_MAX {
+                place.heard.set(now);
+                place.sink.borrow().find_brokers();
+            }
+        }
     }
 
     /// Asks the brokers for partition counts, on the thread that may wait; one round at a time.

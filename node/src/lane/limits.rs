@@ -74,6 +74,10 @@ impl Load {
         self.lane.subtract(volume);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.readings() == 0
+    }
+
     /// The producer is gone, and what it had with it.
     pub(super) fn clear(&self) {
         self.lane.subtract(self.own.take());

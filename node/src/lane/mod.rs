@@ -170,6 +170,7 @@ async fn run(
                     yield_now().await;
                 }
                 core.show(Instant::now());
+                core.rouse(Instant::now());
                 core.ask(!round.get().is_multiple_of(PARTITIONS_EVERY));
                 round.set(round.get().wrapping_add(1));
             }

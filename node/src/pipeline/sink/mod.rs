@@ -2,11 +2,16 @@
 //!
 //! One [`Sink`] is one librdkafka producer of one lane, shared by every shard with the same producer configuration.
 //! Promises: records of one partition are handed over in the order they were staged, each staged record is answered by
-//! exactly one report (from `flush` when it was not taken, from `poll` otherwise), and nothing is given up by time.
+//! exactly one report (from `flush` when it was not taken, from `poll` otherwise) or none, once the sink is dead, and nothing is given
+//! up by time.
 //! What a failure means is the lane's to decide; [`verdict`] is its table.
 
+#[cfg(test)]
+mod forgetful;
 mod native;
 mod partition;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::{
@@ -422,6 +427,18 @@ impl Sink {
         is_done
     }
 
+    /// Names the bootstrap servers to librdkafka again. It forgets each broker that an answer about metadata does not list; one that is just
+    /// coming back may list none, itself included, and then nobody is left to be asked: it would be silent for ever
+    /// (<https://github.com/confluentinc/librdkafka/issues/5301>). Where it still knows them this changes nothing.
+    pub(crate) fn find_brokers(&self) {
+        let Some(servers) = self.config.get("bootstrap.servers") else { return };
+        for producer in [Some(&self.main), self.alone.as_ref()].into_iter().flatten() {
+            if let Err(error) = producer.add_brokers(servers) {
+                tracing::warn!(servers, %error, "the bootstrap servers cannot be named to librdkafka again");
+            }
+        }
+    }
+
     /// Says that this sink is of no more use, if nothing has said so before.
     pub(crate) fn kill(&mut self, why: &str) {
         self.death.get_or_insert_with(|| why.to_owned());
@@ -475,20 +492,5 @@ fn translate<'a>(report: &native::Report<'a>, was_alone: bool) -> Report<'a> {
         Some(code) => {
             Report::Failed { opaque: report.opaque, code, was_alone, key: report.key, payload: report.payload }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sink_beyond_the_bound_is_refused_until_another_has_gone() {
-        static SINKS: AtomicUsize = AtomicUsize::new(0);
-        let mut counted: Vec<_> = (0..SINKS_MAX).filter_map(|_| Counted::among(&SINKS).ok()).collect();
-        assert_eq!(counted.len(), SINKS_MAX);
-        assert!(matches!(Counted::among(&SINKS), Err(SinkError::TooManyProducers)));
-        counted.pop();
-        assert!(Counted::among(&SINKS).is_ok(), "what was refused is not counted");
     }
 }

@@ -162,6 +162,17 @@ impl Native {
         }
     }
 
+    /// Names `servers`, a list as in `bootstrap.servers`, as places where the cluster is found. Those that are known stay as they are.
+    ///
+    /// # Errors
+    /// The list holds a NUL.
+    pub(super) fn add_brokers(&self, servers: &str) -> KafkaResult<()> {
+        let servers = CString::new(servers)?;
+        // SAFETY: the client lives, and librdkafka copies the list.
+        unsafe { sys::rd_kafka_brokers_add(self.client.native_ptr(), servers.as_ptr()) };
+        Ok(())
+    }
+
     /// Takes up to `events_max` events without blocking; `false` when more may be waiting.
     pub(super) fn poll(&self, events_max: usize, mut on_event: impl FnMut(Event<'_>)) -> bool {
         for _ in 0..events_max {
