@@ -58,18 +58,24 @@ pub(crate) fn decide(me: &Me, answers: &[Answer], silent: &[String]) -> Decision
             ));
         }
     }
+    // One whose disk has been written to is founding a cluster at this moment: it will say so in the next round.
+    if let Some(other) = others.values().find(|answer| !answer.is_pristine) {
+        return Decision::Wait(format!(
+            "node {} is in no cluster, and its disk is not new: it may be founding one",
+            other.name
+        ));
+    }
     if me.is_forced {
         return Decision::Found;
     }
     if !me.may_found {
         return Decision::Wait(format!("no node that answers is in a cluster yet{}", quiet(silent)));
     }
-    let pristine: Vec<_> = others.values().filter(|answer| answer.is_pristine).collect();
     // Two that may found, started at once, must not both do so.
-    if let Some(first) = pristine.iter().find(|a| a.may_found && (&a.name, a.raft_id) < (&me.name, me.raft_id)) {
+    if let Some(first) = others.values().find(|a| a.may_found && (&a.name, a.raft_id) < (&me.name, me.raft_id)) {
         return Decision::Wait(format!("node {} may found the cluster too, and comes first", first.name));
     }
-    let missing = me.expect.saturating_sub(1 + pristine.len());
+    let missing = me.expect.saturating_sub(1 + others.len());
     if missing > 0 {
         return Decision::Wait(format!(
             "{missing} more of {} nodes must say that they are in no cluster before one is founded{}; \
@@ -146,7 +152,10 @@ mod tests {
     #[test]
     fn who_has_been_in_a_cluster_is_no_witness_that_there_is_none() {
         let was = Answer { is_pristine: false, ..answer("n-2", 2) };
-        assert!(matches!(decide(&me(2), &[was], &[]), Decision::Wait(_)));
+        assert!(matches!(decide(&me(2), std::slice::from_ref(&was), &[]), Decision::Wait(_)));
+        // Others that were there in time do not make up for it: it is founding a cluster.
+        assert!(matches!(decide(&me(2), &[was.clone(), answer("n-3", 3)], &[]), Decision::Wait(_)));
+        assert!(matches!(decide(&Me { is_forced: true, ..me(2) }, &[was], &[]), Decision::Wait(_)));
     }
 
     #[test]
