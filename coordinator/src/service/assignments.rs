@@ -55,8 +55,16 @@ impl AssignmentService for Assignments {
             Outcome::Moves { .. } => {}
             other => return Err(status::unexpected(other)),
         }
-        let assignment =
-            self.coordinator.read(|state, _| state.shards.get(&shard).map(|now| assignment(state, &shard, now)));
-        Ok(Response::new(MoveShardResponse { assignment: assignment.await? }))
+        let moved = self.coordinator.read(|state, _| {
+            let now = state.shards.get(&shard)?;
+            Some((assignment(state, &shard, now), now.owner.is_some()))
+        });
+        let moved = moved.await?;
+        if let Some((_, false)) = moved {
+            return Err(Status::failed_precondition(format!(
+                "no node has {shard}, so there is nothing to move: its pipeline is paused, or no node takes shards"
+            )));
+        }
+        Ok(Response::new(MoveShardResponse { assignment: moved.map(|(assignment, _)| assignment) }))
     }
 }
