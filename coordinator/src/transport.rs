@@ -1,6 +1,6 @@
 //! The way between nodes: kept HTTP/2 connections, plain or with mutual TLS.
 //!
-//! One connection per address and [`Lane`], made when it is first used and made again when it broke. Who is not signed by the
+//! One connection per address and [`Traffic`], made when it is first used and made again when it broke. Who is not signed by the
 //! cluster's CA gets no connection in either direction. Deadlines of calls are the callers'.
 
 use std::{
@@ -26,7 +26,7 @@ const KEPT_MAX: usize = 4_096;
 
 /// What a connection is for. A snapshot fills a connection's window; heartbeats must not wait behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Lane {
+pub(crate) enum Traffic {
     /// What nodes ask each other outside Raft, and their stays. Pinged only while something is under way: a node may have asked very
     /// many others, and a stay is always under way.
     Node,
@@ -44,7 +44,7 @@ pub struct Transport {
 
 struct Inner {
     tls: Option<(ClientTlsConfig, ServerTlsConfig)>,
-    kept: Mutex<BTreeMap<(String, Lane), Channel>>,
+    kept: Mutex<BTreeMap<(String, Traffic), Channel>>,
 }
 
 /// What is wrong with certificates or an address.
@@ -96,20 +96,20 @@ impl Transport {
 
     /// The kept connection to `address`, which is `host:port`. Connects when it is used.
     pub fn channel(&self, address: &str) -> Result<Channel, TransportError> {
-        self.lane(address, Lane::Node)
+        self.channel_for(address, Traffic::Node)
     }
 
     /// As [`channel`](Self::channel), on a connection of its own.
-    pub(crate) fn lane(&self, address: &str, lane: Lane) -> Result<Channel, TransportError> {
+    pub(crate) fn channel_for(&self, address: &str, traffic: Traffic) -> Result<Channel, TransportError> {
         let mut kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (address.to_owned(), lane);
+        let key = (address.to_owned(), traffic);
         if let Some(channel) = kept.get(&key) {
             return Ok(channel.clone());
         }
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        let channel = self.endpoint(address)?.keep_alive_while_idle(lane != Lane::Node).connect_lazy();
+        let channel = self.endpoint(address)?.keep_alive_while_idle(traffic != Traffic::Node).connect_lazy();
         kept.insert(key, channel.clone());
         Ok(channel)
     }

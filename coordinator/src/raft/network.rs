@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     coordinator::Timings,
-    transport::{Lane, Transport},
+    transport::{Traffic, Transport},
 };
 
 type RpcError = RPCError<TypeConfig>;
@@ -89,7 +89,7 @@ impl Network {
         Self { me, transport, addresses, back_off: timings.heartbeat, answer_within: timings.election_max }
     }
 
-    fn connection(&self, target: u64, node: &RaftNode, lane: Lane) -> Connection {
+    fn connection(&self, target: u64, node: &RaftNode, traffic: Traffic) -> Connection {
         self.addresses.learn([(&target, node)]);
         Connection {
             me: self.me.clone(),
@@ -97,7 +97,7 @@ impl Network {
             name: node.name.clone(),
             transport: self.transport.clone(),
             addresses: self.addresses.clone(),
-            lane,
+            traffic,
             back_off: self.back_off,
             answer_within: self.answer_within,
         }
@@ -108,11 +108,11 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, node: &RaftNode) -> Connection {
-        self.connection(target, node, Lane::Control)
+        self.connection(target, node, Traffic::Control)
     }
 
     async fn new_snapshot_client(&mut self, target: u64, node: &RaftNode) -> Connection {
-        self.connection(target, node, Lane::Bulk)
+        self.connection(target, node, Traffic::Bulk)
     }
 }
 
@@ -124,14 +124,14 @@ pub(super) struct Connection {
     name: String,
     transport: Transport,
     addresses: Addresses,
-    lane: Lane,
+    traffic: Traffic,
     back_off: Duration,
     answer_within: Duration,
 }
 
 impl Connection {
     fn client(&self) -> Result<RaftServiceClient<Channel>, Unreachable<TypeConfig>> {
-        let channel = self.transport.lane(&self.addresses.of(self.target), self.lane);
+        let channel = self.transport.channel_for(&self.addresses.of(self.target), self.traffic);
         let channel = channel.map_err(|error| self.unreachable(&error.to_string()))?;
         Ok(RaftServiceClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX))
     }

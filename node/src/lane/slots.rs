@@ -37,10 +37,10 @@ impl Slot {
 
 /// All slots of a lane.
 #[derive(Debug, Default)]
-pub(super) struct Slots(Vec<Place>);
+pub(super) struct Slots(Vec<Seat>);
 
 #[derive(Debug, Default)]
-struct Place {
+struct Seat {
     shard: Option<Rc<RefCell<Shard>>>,
     /// Handed over and not yet reported.
     unreported: Rc<Total>,
@@ -48,7 +48,7 @@ struct Place {
     reporter: Option<Weak<dyn Any>>,
 }
 
-impl Place {
+impl Seat {
     fn is_free(&self) -> bool {
         let is_silent = self.reporter.as_ref().is_none_or(|reporter| reporter.strong_count() == 0);
         self.shard.is_none() && (self.unreported.readings() == 0 || is_silent)
@@ -58,11 +58,11 @@ impl Place {
 impl Slots {
     /// A slot that no report can mean; none: all are taken.
     pub(super) fn free(&mut self) -> Option<Slot> {
-        if let Some(at) = self.0.iter().position(Place::is_free) {
+        if let Some(at) = self.0.iter().position(Seat::is_free) {
             return Some(Slot(at));
         }
         (self.0.len() < SLOTS_MAX).then(|| {
-            self.0.push(Place::default());
+            self.0.push(Seat::default());
             Slot(self.0.len() - 1)
         })
     }
