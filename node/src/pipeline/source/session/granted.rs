@@ -62,9 +62,11 @@ fn take_properties(granted: &mut Granted, properties: ConnAckProperties, setting
             ));
         }
     }
-    // Must be used instead of ours [MQTT-3.2.2-21].
-    if let Some(secs) = properties.server_keep_alive {
-        granted.keep_alive = Duration::from_secs(u64::from(secs));
+    // The broker ends a connection that is silent for longer than its own [MQTT-3.2.2-21]; ours, where it is shorter or the broker wants
+    // none, stays: by it we notice that the broker has gone.
+    if let Some(secs) = properties.server_keep_alive.filter(|secs| *secs != 0) {
+        let theirs = Duration::from_secs(u64::from(secs));
+        granted.keep_alive = if granted.keep_alive.is_zero() { theirs } else { granted.keep_alive.min(theirs) };
     }
     granted.session_expiry = expiry(properties.session_expiry_interval, settings);
     if let Some(expiry) = granted.session_expiry {
