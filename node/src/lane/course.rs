@@ -8,9 +8,12 @@ use crate::pipeline::source::session::Version;
 /// a question and still has sent nothing, it has nothing more. Without the answer the silence may be the network's, or this node's own.
 pub const QUIET: Duration = Duration::from_secs(10);
 
-/// Connections that are tried before a session that may be thrown away, or that the broker has probably never had, is left to it:
-/// three to six seconds, and what the connections themselves take.
+/// Connections that are tried before a session that may be thrown away is left to the broker: three to six seconds, and what the
+/// connections themselves take.
 const DISCARD_ATTEMPTS: usize = 6;
+
+/// The same for a session that the broker has probably never had: two minutes. If it has one, it is a broker that restarts.
+const RETIRE_ATTEMPTS: usize = 30;
 
 /// What a task is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +115,7 @@ pub fn may_leave_behind(purpose: Purpose, was_open: bool, attempt: usize) -> boo
     match purpose {
         Purpose::Run => false,
         // A node may have died after the broker's answer and before its word of it.
-        Purpose::Retire => !was_open && attempt + 1 >= DISCARD_ATTEMPTS,
+        Purpose::Retire => !was_open && attempt + 1 >= RETIRE_ATTEMPTS,
         Purpose::Discard => attempt + 1 >= DISCARD_ATTEMPTS,
     }
 }

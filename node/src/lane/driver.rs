@@ -82,6 +82,8 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     let is_known = job.recorded.as_ref() == Some(&before);
     job.task.set_session(Some(before));
     if !is_known && let Err(error) = job.checkpointer.record(&job.task).await {
+        // Nothing was opened: to the next try what is recorded must not look like more than it is.
+        job.task.set_session(job.recorded.clone());
         return Err((job, error.to_string()));
     }
     let slot = core.slots.borrow_mut().free();
@@ -277,8 +279,16 @@ impl Driver {
                 task.set_session(Some(self.setup.recorded_after(&self.job, &shard.session)));
             }
             Event::Unsubscribed { refused } => {
-                for refused in refused {
+                for refused in &refused {
                     tracing::warn!(shard = %task.shard, "{refused}");
+                }
+                if self.job.purpose == Purpose::Retire && !refused.is_empty() {
+                    let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+                    let message = format!(
+                        "{}: allow it at the broker, or delete the pipeline with --discard",
+                        refused.join("; ")
+                    );
+                    task.set_status(self.serving(), message);
                 }
                 if self.job.purpose == Purpose::Run {
                     task.set_session(Some(self.setup.recorded_after(&self.job, &shard.session)));
@@ -326,7 +336,11 @@ impl Driver {
             stop,
             is_serving: shard.is_serving,
             is_connected: shard.session.is_connected(),
-            is_settled: shard.session.is_settled(),
+            // A filter that the broker keeps brings readings until the session is gone, and they with it.
+            is_settled: match self.job.purpose {
+                Purpose::Retire => shard.session.is_unsubscribed(),
+                Purpose::Run | Purpose::Discard => shard.session.is_settled(),
+            },
             is_idle: shard.is_idle(),
             last_moved,
             question: shard.session.question(),

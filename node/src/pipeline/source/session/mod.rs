@@ -241,6 +241,12 @@ impl Session {
         self.subscriptions.is_settled()
     }
 
+    /// The session at the broker is subscribed to nothing: every UNSUBSCRIBE was answered, and none refused.
+    #[must_use]
+    pub fn is_unsubscribed(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+
     /// The session at the broker is subscribed to `filter`, or may be: wanted or not, an UNSUBSCRIBE may be under way or refused.
     #[must_use]
     pub fn may_have(&self, filter: &str) -> bool {

@@ -71,6 +71,11 @@ impl Subscriptions {
         self.under_way.is_empty()
     }
 
+    /// Whether the session at the broker has no filter at all, for sure.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_settled() && self.at_broker.is_empty()
+    }
+
     /// Whether the session at the broker has `filter`, or may have it.
     pub(super) fn may_have(&self, filter: &str) -> bool {
         let is_asked = |request: &Request| request.filters.iter().any(|asked| asked == filter);
