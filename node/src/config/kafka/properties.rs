@@ -186,12 +186,12 @@ impl KafkaProperties {
         }
         if !self.0.contains_key("sasl.mechanisms") {
             return PropertyError::combination(
-                "is missing: security.protocol asks for SASL; give PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
+                "is missing: security.protocol asks for SASL; give PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
             );
         }
         let has_user = self.0.contains_key("sasl.username") && self.0.contains_key("sasl.password");
         match self.literal("sasl.mechanisms") {
-            Some(mechanism) if mechanism != "OAUTHBEARER" && !has_user => {
+            Some(mechanism) if !has_user => {
                 PropertyError::combination(format!("{mechanism} needs both sasl.username and sasl.password"))
             }
             _ => Ok(()),

@@ -62,7 +62,7 @@ pub(super) const RULES: &[Rule] = &[
         &["false"],
         "without delivery reports no reading would ever be acknowledged to MQTT",
     ),
-    only("sasl.mechanisms", None, &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], "it is not compiled in"),
+    only("sasl.mechanisms", None, &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], "it is not compiled in"),
     never("transactional.id", EXACTLY_ONCE),
     never("transaction.timeout.ms", EXACTLY_ONCE),
     never("plugin.library.paths", LOADS_CODE),
@@ -74,11 +74,16 @@ pub(super) const RULES: &[Rule] = &[
     never("builtin.features", "it only tells what librdkafka was built with"),
 ];
 
+/// Its tokens come by HTTP, for which librdkafka needs curl.
+const NO_OAUTHBEARER: &str = "OAUTHBEARER is not compiled in; use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512";
+
 /// Properties that are refused by how their name begins.
 pub(super) const REFUSED_PREFIXES: &[(&str, &str)] = &[
     ("test.mock.", MOCK),
     ("ut_", MOCK),
-    ("sasl.kerberos.", "Kerberos is not compiled in; use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"),
+    ("sasl.oauthbearer.", NO_OAUTHBEARER),
+    ("enable.sasl.oauthbearer.", NO_OAUTHBEARER),
+    ("sasl.kerberos.", "Kerberos is not compiled in; use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
 ];
 
 /// Values that are never shown, whatever they are.
@@ -101,9 +106,6 @@ pub(super) const FILES: &[&str] = &[
     "ssl.keystore.location",
     "ssl.crl.location",
     "https.ca.location",
-    "sasl.oauthbearer.assertion.private.key.file",
-    "sasl.oauthbearer.assertion.file",
-    "sasl.oauthbearer.assertion.jwt.template.file",
 ];
 
 /// Sluice's word about a property.
