@@ -103,9 +103,10 @@ impl Story {
             names.sort_unstable();
             names.dedup();
             news.push(format!(
-                "{}'s {} flow again on {} after {:.1} s",
+                "{}'s {} {} again on {} after {:.1} s",
                 kill.killed.node,
                 shards_word(kill.shards.len()),
+                if kill.shards.len() == 1 { "flows" } else { "flow" },
                 names.join(", "),
                 longest.as_secs_f64()
             ));

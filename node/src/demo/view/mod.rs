@@ -105,7 +105,7 @@ impl View {
             }
             Carriers::Cluster(face) => {
                 self.draw_cluster(frame, body, snapshot, face);
-                "↑ ↓ or a digit selects a node   k kills it (kill -9)   s starts it again, or stops it in order first   q ends"
+                "↑ ↓ 0–9 select a node   k kill -9   s start again, in order   q quit"
             }
         };
         let notice = if self.notice.is_empty() { keys } else { self.notice.as_str() };
