@@ -61,7 +61,7 @@ const PARTITIONS_EVERY: u32 = 60;
 /// How long one question for a partition count may take.
 const QUERY_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a lane whose tasks have ended may take to end its producers: more means that librdkafka waits for somebody, and there is
+/// How long lanes whose tasks have ended may take to end their producers: more means that librdkafka waits for somebody, and there is
 /// nothing in flight that could be lost by leaving.
 const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -106,19 +106,20 @@ impl Lane {
         self.jobs.send(job).is_ok()
     }
 
-    /// Waits until all jobs have ended, which must have been told to stop, and ends the thread. Does not wait for ever.
-    pub(crate) fn join(self) {
-        drop(self.jobs);
+    /// Waits until all jobs of `lanes` have ended, which must have been told to stop, and ends the threads. Does not wait for ever.
+    pub(crate) fn join_all(lanes: Vec<Self>) {
         let deadline = Instant::now() + JOIN_WITHIN;
-        while !self.thread.is_finished() {
-            if Instant::now() >= deadline {
-                tracing::warn!("a lane does not end in time and is left behind");
-                return;
+        // No jobs come any more, to any of them.
+        let threads: Vec<_> = lanes.into_iter().map(|lane| lane.thread).collect();
+        for thread in threads {
+            while !thread.is_finished() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(10));
             }
-            thread::sleep(Duration::from_millis(10));
-        }
-        if self.thread.join().is_err() {
-            tracing::error!("a lane panicked");
+            if !thread.is_finished() {
+                tracing::warn!("a lane does not end in time and is left behind");
+            } else if thread.join().is_err() {
+                tracing::error!("a lane panicked");
+            }
         }
     }
 }

@@ -383,7 +383,7 @@ impl Supervisor {
         }
         self.words.shutdown().await;
         let lanes = std::mem::take(&mut self.lanes);
-        let joined = tokio::task::spawn_blocking(move || lanes.into_iter().for_each(Lane::join));
+        let joined = tokio::task::spawn_blocking(move || Lane::join_all(lanes));
         is_clean && joined.await.is_ok()
     }
 
