@@ -8,9 +8,9 @@
 //! `broker/`, `kafka`). Not in it: librdkafka and what decides on its errors, sockets, openraft.
 //!
 //! ```sh
-//! cargo test --release -p sluice-tests --test sim                                     # 6,000 seeds
-//! SLUICE_SIM_SEEDS=20000 cargo test --release -p sluice-tests --test sim              # so many on each kind of broker
-//! SLUICE_SIM_SEED=815 cargo test --release -p sluice-tests --test sim on_mosquitto    # the line that a failure printed
+//! cargo test --release --workspace --test sim                                     # 6,000 seeds
+//! SLUICE_SIM_SEEDS=20000 cargo test --release --workspace --test sim              # so many on each kind of broker
+//! SLUICE_SIM_SEED=815 cargo test --release --workspace --test sim on_mosquitto    # the line that a failure printed
 //! SLUICE_SIM_LINES=9999 SLUICE_SIM_SEED=815 …                                         # more of what happened before it
 //! ```
 
@@ -131,7 +131,7 @@ fn play_one(seed: u64, profile: Profile) -> Coverage {
     let again = if again.as_ref().err() == Some(&broken) { "" } else { "it does not play the same twice!\n" };
     let (tail, name) = (world.around.trace.tail(), profile.name);
     panic!(
-        "{tail}{again}{broken}\nplay it again: SLUICE_SIM_SEED={seed} cargo test --release -p sluice-tests --test sim on_{name}"
+        "{tail}{again}{broken}\nplay it again: SLUICE_SIM_SEED={seed} cargo test --release --workspace --test sim on_{name}"
     );
 }
 
