@@ -1,15 +1,10 @@
 //! How nodes become one cluster, and never two.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-#[path = "support/cluster.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod support;
 
 use std::{net::TcpListener, time::Duration};
 
+use crate::support::cluster::{Node, cluster, eventually, leader, nodes};
 use sluice_coordinator::{Config, Coordinator, Rejection, StartError};
 use sluice_proto::cluster::v1::{ProbeRequest, ReportRequest, node_service_client::NodeServiceClient};
-use support::{Node, cluster, eventually, leader, nodes};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, transport::Channel};
 

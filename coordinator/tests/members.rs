@@ -1,21 +1,16 @@
 //! What becomes of shards and of the group when nodes come, go and die.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-#[path = "support/cluster.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod support;
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
+use crate::support::cluster::{LEASE, Node, cluster, eventually, is_settled, leader, shard};
 use sluice_coordinator::{
     Config, Coordinator, ProposeError, Rejection, StartError, Timings,
     machine::{Outcome, RemoveMember, SetMemberState},
     model::MemberState,
 };
-use support::{LEASE, Node, cluster, eventually, is_settled, leader, shard};
 
 fn loads(nodes: &[Node]) -> Vec<usize> {
     leader(nodes).unwrap().loads().into_values().collect()

@@ -1,18 +1,13 @@
 //! What an operator asks of any node, one that has no copy of the state among them.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-#[path = "support/cluster.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::support::cluster::{Node, cluster, eventually, is_settled, leader, nodes, shard as shard_of};
 use sluice_coordinator::service::{assignment_service, checkpoint_service, cluster_service, node_service};
 use sluice_proto::admin::v1::{
     self as pb, assignment_service_client::AssignmentServiceClient, checkpoint_service_client::CheckpointServiceClient,
     cluster_service_client::ClusterServiceClient, node_service_client::NodeServiceClient,
 };
-use support::{Node, cluster, eventually, is_settled, leader, nodes};
 use tonic::{
     Code,
     transport::{Channel, Server, server::TcpIncoming},
@@ -142,7 +137,7 @@ async fn a_shard_is_moved_by_word() {
     let target_node = nodes.iter().find(|node| node.name.as_str() == target).unwrap();
     let epoch = shard.epoch;
     eventually("it was there", || {
-        target_node.coordinator().view(|state| state.shards[&support::shard(shard.index)].epoch.0 > epoch)
+        target_node.coordinator().view(|state| state.shards[&shard_of(shard.index)].epoch.0 > epoch)
     })
     .await;
     let refused = client.move_shard(request("nobody")).await.unwrap_err();

@@ -1,10 +1,8 @@
 //! The services over a real gRPC connection, and what is left of it all after a restart.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::served::{Served, eventually};
 use sluice_coordinator::{
     Config, Coordinator, DataDirError, StartError,
     machine::{Outcome, RecordCheckpoints},
@@ -14,7 +12,6 @@ use sluice_coordinator::{
     now,
 };
 use sluice_proto::admin::v1::{self as pb};
-use support::{Served, eventually};
 use tonic::Code;
 
 const MANIFEST: &str = "readings 2 x/#";

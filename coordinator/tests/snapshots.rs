@@ -1,5 +1,4 @@
 //! The log does not grow for ever, and what a snapshot took over is there after a restart.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{path::Path, sync::Arc, time::Duration};
 
