@@ -73,9 +73,11 @@ pub fn desired(state: &State, me: &Owner, own: impl Fn(&ShardId, Epoch) -> Optio
     .collect()
 }
 
-/// Shards of `me` that are on their way to another node.
+/// Shards of `me` that are to be given back: to another node, or to rest while their pipeline is paused.
 pub fn leaving<'a>(state: &'a State, me: &'a Owner) -> impl Iterator<Item = (&'a ShardId, &'a Shard)> {
-    state.shards.iter().filter(move |(_, shard)| shard.owner.as_ref() == Some(me) && shard.handover.is_some())
+    let is_paused = |id: &ShardId| state.pipelines.get(&id.pipeline).is_some_and(|p| p.state == PipelineState::Paused);
+    let is_leaving = move |id: &ShardId, shard: &Shard| shard.handover.is_some() || is_paused(id);
+    state.shards.iter().filter(move |(id, shard)| shard.owner.as_ref() == Some(me) && is_leaving(id, shard))
 }
 
 /// What the task of `shard` starts from. `last`: the node's own last word of it in this epoch.

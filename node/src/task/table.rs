@@ -309,6 +309,15 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_that_was_paused_before_it_ran_is_given_back() -> anyhow::Result<()> {
+        let (mut part, shard) = part(&me()?)?;
+        part.pipelines.values_mut().for_each(|pipeline| pipeline.state = PipelineState::Paused);
+        let (mut table, now) = (Table::<Arc<Task>>::new(me()?), Instant::now());
+        assert_eq!(table.steps(&part, false, now), [(shard, Step::GiveBack)]);
+        Ok(())
+    }
+
+    #[test]
     fn a_retired_shard_is_not_started_again_by_what_was_told_before() -> anyhow::Result<()> {
         let (mut part, shard) = part(&me()?)?;
         part.shards.values_mut().for_each(|told| told.is_retiring = true);
