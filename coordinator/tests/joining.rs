@@ -2,11 +2,12 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use crate::support::cluster::{Node, cluster, eventually, leader, nodes};
 use sluice_coordinator::{Config, Coordinator, Rejection, StartError};
 use sluice_proto::cluster::v1::{ProbeRequest, ReportRequest, node_service_client::NodeServiceClient};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, transport::Channel};
+
+use crate::support::cluster::{Node, cluster, eventually, leader, nodes};
 
 /// Long enough for a node that is mistaken to act.
 const A_WHILE: Duration = Duration::from_millis(1_500);

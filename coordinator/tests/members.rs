@@ -5,12 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::cluster::{LEASE, Node, cluster, eventually, is_settled, leader, shard};
 use sluice_coordinator::{
     Config, Coordinator, ProposeError, Rejection, StartError, Timings,
     machine::{Outcome, RemoveMember, SetMemberState},
     model::MemberState,
 };
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
+
+use crate::support::cluster::{LEASE, Node, cluster, eventually, is_settled, leader, shard};
 
 fn loads(nodes: &[Node]) -> Vec<usize> {
     leader(nodes).unwrap().loads().into_values().collect()
@@ -51,6 +56,28 @@ async fn a_killed_followers_shards_go_to_others_after_its_lease() {
     nodes[lost].start().await;
     assert_eq!(nodes[lost].attached().await.generation.0, 2);
     eventually("it has its share again", || is_even(&nodes, 6)).await;
+}
+
+/// Without a pause the leader would call as fast as it is refused, a whole core long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_voter_is_called_seldom() {
+    let mut nodes = cluster(3, 5).await;
+    let lost = follower(&nodes);
+    nodes[lost].kill();
+    let refused = Instant::now();
+    let listener = loop {
+        match TcpListener::bind(&nodes[lost].address).await {
+            Ok(listener) => break listener,
+            Err(error) => assert!(refused.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    };
+    let (begun, mut calls) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(2) {
+        // Hangs up at once.
+        calls += usize::from(timeout(Duration::from_millis(100), listener.accept()).await.is_ok());
+    }
+    assert!((1..100).contains(&calls), "{calls} calls in two seconds");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::support::cluster::{Node, cluster, eventually, is_settled, leader, nodes, shard as shard_of};
 use sluice_coordinator::service::{assignment_service, checkpoint_service, cluster_service, node_service};
 use sluice_proto::admin::v1::{
     self as pb, assignment_service_client::AssignmentServiceClient, checkpoint_service_client::CheckpointServiceClient,
@@ -12,6 +11,8 @@ use tonic::{
     Code,
     transport::{Channel, Server, server::TcpIncoming},
 };
+
+use crate::support::cluster::{Node, cluster, eventually, is_settled, leader, nodes, shard as shard_of};
 
 /// Serves a node's admin interface on its own runtime.
 async fn admin(node: &Node) -> Channel {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::support::served::{Served, eventually};
 use sluice_coordinator::{
     Config, Coordinator, DataDirError, StartError,
     machine::{Outcome, RecordCheckpoints},
@@ -13,6 +12,8 @@ use sluice_coordinator::{
 };
 use sluice_proto::admin::v1::{self as pb};
 use tonic::Code;
+
+use crate::support::served::{Served, eventually};
 
 const MANIFEST: &str = "readings 2 x/#";
 

@@ -182,20 +182,26 @@ impl NetBackoff<TypeConfig> for Connection {
 impl NetStreamAppend<TypeConfig> for Connection {
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<Appended, RpcError>>, RpcError>>
     where
         S: Stream<Item = Append> + Send + Unpin + 'static,
     {
         Box::pin(async move {
+            // The pause after a failure is openraft's, in `input`: a connection that fails before the first request is asked for would
+            // be tried again without one.
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(stream::empty());
+                return Ok(nothing);
+            };
             let (mut client, route) = (self.client()?, self.route()?);
             let sent = Arc::new(AtomicU64::new(0));
             let (end, ended) = oneshot::channel::<()>();
             let requests = {
                 let sent = sent.clone();
                 // The connection would hold on to `input` until there is a next request. openraft needs it gone at once.
-                input.take_until(ended).map(move |request| {
+                stream::once(std::future::ready(first)).chain(input).take_until(ended).map(move |request| {
                     sent.fetch_add(1, Ordering::SeqCst);
                     messages::append_to_pb(route.clone(), &request)
                 })

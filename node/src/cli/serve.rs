@@ -160,7 +160,7 @@ pub(super) struct Args {
     /// How log lines on standard error are written: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// What is logged, for example `info` or `info,sluice_node=debug` [default: info,openraft=warn]
+    /// What is logged, for example `info` or `info,sluice_node=debug` [default: info,openraft=error]
     #[arg(long, value_name = "FILTER")]
     log_filter: Option<String>,
 }

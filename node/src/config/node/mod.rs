@@ -49,7 +49,7 @@ const SHARD_READINGS: u64 = LANE_READINGS / 2;
 const SHARD_BYTES: u64 = LANE_BYTES / 2;
 
 /// Openraft tells at `info` what only its developers can use.
-const LOG_FILTER: &str = "info,openraft=warn";
+const LOG_FILTER: &str = "info,openraft=error";
 
 /// A node's checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub struct InFlight {
 pub struct Log {
     /// `format`: `text` (default) or `json`.
     pub format: LogFormat,
-    /// `filter`: tracing's directives, as in `info,sluice_node=debug`. Default `info,openraft=warn`.
+    /// `filter`: tracing's directives, as in `info,sluice_node=debug`. Default `info,openraft=error`.
     pub filter: String,
 }
 
