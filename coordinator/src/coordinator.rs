@@ -266,9 +266,11 @@ impl Coordinator {
             **id != me && peer.is_voter && peer.last_contact.is_some_and(|ago| ago < core.settings.lease)
         });
         let Some((id, peer)) = fit.max_by_key(|(_, peer)| peer.matched) else { return };
-        match core.group.transfer_leader(*id).await {
-            Ok(()) => tracing::info!(to = peer.name, "handed the leadership over"),
-            Err(error) => tracing::warn!(%error, to = peer.name, "the leadership was not handed over"),
+        // Whoever is to lead may be stopping, too; after an election's time there is another leader or none.
+        match timeout(core.settings.lease * 2, core.group.transfer_leader(*id)).await {
+            Ok(Ok(())) => tracing::info!(to = peer.name, "handed the leadership over"),
+            Ok(Err(error)) => tracing::warn!(%error, to = peer.name, "the leadership was not handed over"),
+            Err(_) => tracing::warn!(to = peer.name, "the leadership was not handed over in time"),
         }
     }
 
