@@ -11,6 +11,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// This node's name, stable across restarts.
     pub node: NodeName,
+    /// What the cluster is called, the same on all its nodes and for ever: it is part of the MQTT client ids. Default `sluice`.
+    pub cluster_name: String,
     /// `host:port` under which other nodes reach `cluster_listener`; empty without one.
     pub address: String,
     /// `host:port` of this node's admin listener, for people; empty where it has none.
@@ -46,6 +48,7 @@ impl Config {
         Self {
             data_dir: data_dir.into(),
             node,
+            cluster_name: "sluice".to_owned(),
             address: String::new(),
             admin_address: String::new(),
             cluster_listener: None,

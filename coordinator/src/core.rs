@@ -33,6 +33,7 @@ pub(crate) struct Core {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) node: NodeName,
+    pub(crate) cluster_name: String,
     pub(crate) address: String,
     pub(crate) admin_address: String,
     pub(crate) seeds: Vec<String>,
@@ -55,6 +56,7 @@ impl Core {
         let stays = Stays::new(Arc::clone(&group), config.node.clone(), config.lease);
         let settings = Settings {
             node: config.node,
+            cluster_name: config.cluster_name,
             address: config.address,
             admin_address: config.admin_address,
             seeds: config.seeds,

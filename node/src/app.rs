@@ -302,6 +302,7 @@ async fn start_coordinator(
     let path = config.data_dir.clone();
     let cluster = &config.clustering;
     let mut coordinator = CoordinatorConfig::new(&path, config.name.clone());
+    coordinator.cluster_name = config.cluster.to_string();
     coordinator.address = match (&cluster.advertise, &listener) {
         (Some(advertise), _) => advertise.clone(),
         (None, Some(listener)) => listener.local_addr()?.to_string(),

@@ -84,6 +84,7 @@ impl NodeService for Service {
             is_pristine: group.is_pristine(),
             leader_address: self.core.leader_address().unwrap_or_default(),
             may_found: self.core.settings.may_found,
+            cluster_name: self.core.settings.cluster_name.clone(),
         }))
     }
 

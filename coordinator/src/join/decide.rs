@@ -19,6 +19,7 @@ pub(crate) struct Me {
     pub(crate) expect: usize,
     /// An operator has said to wait for nobody.
     pub(crate) is_forced: bool,
+    pub(crate) cluster_name: String,
 }
 
 /// What another node answered.
@@ -31,6 +32,8 @@ pub(crate) struct Answer {
     /// It never was in any.
     pub(crate) is_pristine: bool,
     pub(crate) may_found: bool,
+    /// Empty: it does not say.
+    pub(crate) cluster_name: String,
 }
 
 /// What to do.
@@ -48,6 +51,14 @@ pub(crate) enum Decision {
 pub(crate) fn decide(me: &Me, answers: &[Answer], silent: &[String]) -> Decision {
     let others: BTreeMap<RaftId, &Answer> =
         answers.iter().filter(|answer| answer.raft_id != me.raft_id).map(|answer| (answer.raft_id, answer)).collect();
+    // Client ids would differ from node to node, and with each move sessions would be left behind.
+    let is_named = |answer: &&&Answer| !answer.cluster_name.is_empty() && answer.cluster_name != me.cluster_name;
+    if let Some(other) = others.values().find(is_named) {
+        return Decision::Wait(format!(
+            "node {} is of cluster {:?} by name, and this one of {:?}: set the same `cluster` on all nodes",
+            other.name, other.cluster_name, me.cluster_name
+        ));
+    }
     let clusters: BTreeSet<&ClusterId> = others.values().filter_map(|answer| answer.cluster_id.as_ref()).collect();
     match clusters.iter().collect::<Vec<_>>()[..] {
         [] => {}
@@ -105,12 +116,26 @@ mod tests {
     use super::*;
 
     fn me(expect: usize) -> Me {
-        Me { name: "n-1".parse().unwrap(), raft_id: RaftId(1), may_found: true, expect, is_forced: false }
+        Me {
+            name: "n-1".parse().unwrap(),
+            raft_id: RaftId(1),
+            may_found: true,
+            expect,
+            is_forced: false,
+            cluster_name: "sluice".to_owned(),
+        }
     }
 
     fn answer(name: &str, raft_id: u64) -> Answer {
         let (name, raft_id) = (name.parse().unwrap(), RaftId(raft_id));
-        Answer { name, raft_id, cluster_id: None, is_pristine: true, may_found: false }
+        Answer {
+            name,
+            raft_id,
+            cluster_id: None,
+            is_pristine: true,
+            may_found: false,
+            cluster_name: "sluice".to_owned(),
+        }
     }
 
     fn in_cluster(answer: Answer, cluster: &str) -> Answer {
@@ -166,6 +191,17 @@ mod tests {
         assert_eq!(decide(&Me { is_forced: true, ..me(2) }, &answers, &[]), joined);
         let two = [in_cluster(answer("n-3", 3), "c2"), in_cluster(answer("n-2", 2), "c1")];
         assert!(matches!(decide(&me(2), &two, &[]), Decision::Wait(_)));
+    }
+
+    #[test]
+    fn a_cluster_by_another_name_is_neither_joined_nor_founded_with() {
+        let other = Answer { cluster_name: "plant".to_owned(), ..answer("n-2", 2) };
+        for other in [other.clone(), in_cluster(other, "c1")] {
+            let Decision::Wait(why) = decide(&me(2), std::slice::from_ref(&other), &[]) else { panic!() };
+            assert!(why.contains("\"plant\"") && why.contains("\"sluice\""), "{why}");
+        }
+        let unsaid = Answer { cluster_name: String::new(), ..answer("n-2", 2) };
+        assert_eq!(decide(&me(2), &[unsaid], &[]), Decision::Found);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::{
     core::Core,
     model::{ClusterId, RaftId},
     raft::JoinError,
+    transport::chain,
 };
 
 /// A node that is up answers in milliseconds; one that does not is silent for this round.
@@ -115,6 +116,7 @@ async fn round(core: &Core, lines: &mut Lines, is_forced: bool) -> Result<Cluste
         may_found: settings.may_found,
         expect: settings.bootstrap_expect,
         is_forced,
+        cluster_name: settings.cluster_name.clone(),
     };
     let answers: Vec<_> = answers.into_iter().map(|said| said.answer).collect();
     let text = |error: JoinError| error.to_string();
@@ -167,26 +169,35 @@ pub(crate) async fn ask_all(
     lines.0.retain(|address, _| asked.contains(address));
     let said = join_all(addresses.iter().map(|address| ask_on(core, lines.to(core, address), address, within))).await;
     let me = core.group.identity().raft_id;
-    let silent = addresses.iter().zip(&said).filter(|(_, said)| said.is_none()).map(|(address, _)| address.clone());
+    let silent = addresses.iter().zip(&said).filter_map(|(address, said)| Some(silence(address, said.as_ref().err()?)));
     let silent = silent.collect();
     (said.into_iter().flatten().filter(|said| said.answer.raft_id != me).collect(), silent)
 }
 
 /// Asks one who is there, on the kept connection.
 pub(crate) async fn ask(core: &Core, address: &str, within: Duration) -> Option<Said> {
-    ask_on(core, core.transport.channel(address).ok(), address, within).await
+    ask_on(core, core.transport.channel(address).ok(), address, within).await.ok()
 }
 
-async fn ask_on(core: &Core, line: Option<Channel>, address: &str, within: Duration) -> Option<Said> {
-    let mut client = NodeServiceClient::new(line?);
+/// Err: why there is no answer; empty where that says nothing.
+async fn ask_on(core: &Core, line: Option<Channel>, address: &str, within: Duration) -> Result<Said, String> {
+    let mut client = NodeServiceClient::new(line.ok_or("no address")?);
     let request = Request::new(ProbeRequest { name: core.settings.node.to_string() });
-    let ProbeResponse { cluster_id, raft_id, name, is_pristine, leader_address, may_found } =
-        timeout(within, client.probe(request)).await.ok()?.ok()?.into_inner();
-    let cluster_id = if cluster_id.is_empty() { None } else { Some(cluster_id.parse().ok()?) };
-    let name = name.parse().ok()?;
-    let answer = Answer { name, raft_id: RaftId(raft_id), cluster_id, is_pristine, may_found };
+    let asked = timeout(within, client.probe(request)).await.map_err(|_| String::new())?;
+    let ProbeResponse { cluster_id, raft_id, name, is_pristine, leader_address, may_found, cluster_name } =
+        asked.map_err(|status| chain(&status))?.into_inner();
+    let unreadable = |error: String| format!("its answer cannot be read: {error}");
+    let cluster_id = Some(cluster_id).filter(|id| !id.is_empty()).map(|id| id.parse()).transpose();
+    let cluster_id = cluster_id.map_err(|error| unreadable(format!("{error}")))?;
+    let name = name.parse().map_err(|error| unreadable(format!("{error}")))?;
+    let answer = Answer { name, raft_id: RaftId(raft_id), cluster_id, is_pristine, may_found, cluster_name };
     let leader_address = Some(leader_address).filter(|address| !address.is_empty());
-    Some(Said { address: address.to_owned(), answer, leader_address })
+    Ok(Said { address: address.to_owned(), answer, leader_address })
+}
+
+/// A silent address, with what is known of why: a certificate that is refused is no network that is down.
+fn silence(address: &str, why: &str) -> String {
+    if why.is_empty() { address.to_owned() } else { format!("{address} ({why})") }
 }
 
 /// Where other nodes may be: the seeds, as they resolve now, and every address that this disk knows.

@@ -96,7 +96,9 @@ impl Group {
     /// Opens the data directory and starts Raft from what lies there. Founds nothing.
     pub(crate) async fn open(config: &Config, transport: Transport) -> Result<Self, StartError> {
         let data_dir = config.data_dir.clone();
-        let (dir, log) = open_log(&data_dir).await?;
+        let (mut dir, log) = open_log(&data_dir).await?;
+        let name = config.cluster_name.clone();
+        let dir = blocking(move || dir.set_cluster_name(&name).map(|()| dir)).await??;
         let identity = dir.identity().clone();
         let snapshots_path = data_dir.join("snapshots");
         let snapshots = blocking(move || Snapshots::open(snapshots_path)).await??;

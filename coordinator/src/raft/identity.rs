@@ -45,6 +45,19 @@ pub enum DataDirError {
         "data directory {0} has lost its log: restore it from a backup, or start with an empty directory as a new node"
     )]
     LogLost(PathBuf),
+    /// It is of a cluster by another name.
+    #[error(
+        "data directory {dir} is of a node of cluster {has:?}, not {given:?}: the name is part of every MQTT client id, so with another \
+         one the sessions and what the broker keeps in them would be left behind; set `cluster: {has}`, or start with an empty directory"
+    )]
+    OtherName {
+        /// Where.
+        dir: PathBuf,
+        /// The name that it was made under.
+        has: String,
+        /// The name that the node has now.
+        given: String,
+    },
     /// Its parts are of two nodes.
     #[error(
         "data directory {0} holds the log of another node: restore all of it from one backup, or start with an empty directory \
@@ -84,6 +97,8 @@ pub(crate) struct DataDir {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Kept {
     identity: Identity,
+    /// What the cluster is called. None: by a version that did not keep it.
+    cluster_name: Option<String>,
     /// A log was made here, so there must be one.
     has_log: bool,
     /// A cluster is being founded. With an empty log it was not, and nobody else has heard of its id.
@@ -109,7 +124,7 @@ impl DataDir {
                     return Err(DataDirError::Foreign(dir.to_owned()));
                 }
                 let identity = Identity { cluster_id: None, raft_id: draw() };
-                let kept = Kept { identity, has_log: false, is_founding: false };
+                let kept = Kept { identity, cluster_name: None, has_log: false, is_founding: false };
                 write_whole(&path, &[render(&kept).as_bytes()]).map_err(io)?;
                 kept
             }
@@ -151,10 +166,23 @@ impl DataDir {
         self.write(Kept { identity, is_founding, ..self.kept.clone() })
     }
 
+    /// Keeps the cluster's name, which stays.
+    pub(crate) fn set_cluster_name(&mut self, name: &str) -> Result<(), DataDirError> {
+        match &self.kept.cluster_name {
+            Some(has) if has == name => Ok(()),
+            Some(has) => {
+                Err(DataDirError::OtherName { dir: self.dir.clone(), has: has.clone(), given: name.to_owned() })
+            }
+            None => self
+                .write(Kept { cluster_name: Some(name.to_owned()), ..self.kept.clone() })
+                .map_err(|error| DataDirError::Io { dir: self.dir.clone(), error }),
+        }
+    }
+
     /// The id that this disk has from now on, whose log lies there already.
     pub(crate) fn set_raft_id(&mut self, raft_id: RaftId) -> io::Result<()> {
         let identity = Identity { raft_id, ..self.kept.identity.clone() };
-        self.write(Kept { identity, has_log: true, is_founding: false })
+        self.write(Kept { identity, has_log: true, is_founding: false, ..self.kept.clone() })
     }
 
     fn write(&mut self, kept: Kept) -> io::Result<()> {
@@ -183,10 +211,11 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-fn render(Kept { identity, has_log, is_founding }: &Kept) -> String {
+fn render(Kept { identity, cluster_name, has_log, is_founding }: &Kept) -> String {
     let cluster = identity.cluster_id.as_ref().map(|id| format!("cluster-id {id}\n")).unwrap_or_default();
+    let name = cluster_name.as_ref().map(|name| format!("cluster-name {name}\n")).unwrap_or_default();
     let raft_id = identity.raft_id;
-    format!("sluice-format {FORMAT}\n{cluster}raft-id {raft_id}\nlog {has_log}\nfounding {is_founding}\n")
+    format!("sluice-format {FORMAT}\n{cluster}{name}raft-id {raft_id}\nlog {has_log}\nfounding {is_founding}\n")
 }
 
 fn parse(text: &str, dir: &Path) -> Result<Kept, DataDirError> {
@@ -206,9 +235,10 @@ fn parse(text: &str, dir: &Path) -> Result<Kept, DataDirError> {
         // Its log carries no name yet; it has entries as soon as `founded` is true.
         let has_log = flag("founded")?;
         value("cluster-id")?;
-        return Ok(Kept { identity, has_log, is_founding: !has_log });
+        return Ok(Kept { identity, cluster_name: None, has_log, is_founding: !has_log });
     }
-    Ok(Kept { identity, has_log: flag("log")?, is_founding: flag("founding")? })
+    let cluster_name = find("cluster-name").map(str::to_owned);
+    Ok(Kept { identity, cluster_name, has_log: flag("log")?, is_founding: flag("founding")? })
 }
 
 #[cfg(test)]
@@ -257,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn the_clusters_name_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        DataDir::open(dir.path()).unwrap().set_cluster_name("plant").unwrap();
+        let mut opened = DataDir::open(dir.path()).unwrap();
+        assert!(opened.set_cluster_name("plant").is_ok());
+        let refused = opened.set_cluster_name("office").unwrap_err().to_string();
+        assert!(refused.contains("\"plant\"") && refused.contains("\"office\""), "{refused}");
+    }
+
+    #[test]
     fn a_log_that_is_gone_or_of_another_node_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let mut opened = DataDir::open(dir.path()).unwrap();
@@ -273,7 +313,7 @@ mod tests {
         let v1 = "sluice-format 1\ncluster-id 00ff\nraft-id 18446744073709551615\nfounded true\n";
         let kept = parse(v1, Path::new("")).unwrap();
         let identity = Identity { cluster_id: Some("00ff".parse().unwrap()), raft_id: RaftId(u64::MAX) };
-        assert_eq!(kept, Kept { identity, has_log: true, is_founding: false });
+        assert_eq!(kept, Kept { identity, cluster_name: None, has_log: true, is_founding: false });
         let v2 = "sluice-format 2\ncluster-id 00ff\nraft-id 18446744073709551615\nlog true\nfounding false\n";
         assert_eq!(parse(v2, Path::new("")).unwrap(), kept);
         assert_eq!(render(&kept), v2);
