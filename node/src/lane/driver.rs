@@ -56,7 +56,14 @@ pub(super) async fn run(core: Rc<Core>, job: Job) -> End {
             driver.leave(&end);
             end
         }
-        Err((job, message)) => {
+        // What the session would need to be ended is not to be had, and what it holds may be lost: the user has said so.
+        Err(Unstarted { job, message, is_unusable: true }) if job.purpose == Purpose::Discard => {
+            tracing::warn!(shard = %job.task.shard, client_id = %job.client_id, "{message}: the session could not be ended; if the MQTT broker has one, remove it there");
+            job.task.set_session(None);
+            job.task.set_status(State::Retired, "");
+            End::Retired
+        }
+        Err(Unstarted { job, message, .. }) => {
             job.task.set_status(State::Failed, message);
             End::Failed { may_pass: true }
         }
@@ -65,15 +72,24 @@ pub(super) async fn run(core: Rc<Core>, job: Job) -> End {
     end
 }
 
-async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
-    let made = setup::make(&job).and_then(|setup| {
-        let session = setup.session(&job)?;
-        let place = core.sink(&job.resolved.producer).map_err(|error| error.to_string())?;
-        Ok((setup, session, place))
-    });
-    let (setup, session, place) = match made {
+/// A job that came to nothing.
+struct Unstarted {
+    job: Job,
+    message: String,
+    /// Because of what it says, not of what this node has at the moment.
+    is_unusable: bool,
+}
+
+async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, Unstarted> {
+    let unstarted = |job, message| Unstarted { job, message, is_unusable: false };
+    let made = setup::make(&job).and_then(|setup| Ok((setup.session(&job)?, setup)));
+    let (session, setup) = match made {
         Ok(made) => made,
-        Err(message) => return Err((job, message)),
+        Err(message) => return Err(Unstarted { job, message, is_unusable: true }),
+    };
+    let place = match core.sink(&job.resolved.producer) {
+        Ok(place) => place,
+        Err(error) => return Err(unstarted(job, error.to_string())),
     };
     // The coordinator knows of the session before the broker does: whoever comes after this node must find it. Where it knows exactly
     // this already, a word more says nothing new, and a shard that moves need not wait for it: what was read is of this epoch, under
@@ -84,10 +100,10 @@ async fn start(core: &Rc<Core>, job: Job) -> Result<Driver, (Job, String)> {
     if !is_known && let Err(error) = job.checkpointer.record(&job.task).await {
         // Nothing was opened: to the next try what is recorded must not look like more than it is.
         job.task.set_session(job.recorded.clone());
-        return Err((job, error.to_string()));
+        return Err(unstarted(job, error.to_string()));
     }
     let slot = core.slots.borrow_mut().free();
-    let Some(slot) = slot else { return Err((job, "the lane is full of tasks: run more lanes".to_owned())) };
+    let Some(slot) = slot else { return Err(unstarted(job, "the lane is full of tasks: run more lanes".to_owned())) };
     let in_flight = core.slots.borrow().unreported(slot);
     let shard = Shard::new(slot, job.task.clone(), job.manifest.clone(), session, in_flight, place);
     let shard = Rc::new(RefCell::new(shard));

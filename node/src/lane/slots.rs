@@ -83,17 +83,17 @@ impl Slots {
 
     /// From now on the slot's records are handed to `reporter`; what was handed to another is never reported any more.
     pub(super) fn report_by(&mut self, slot: Slot, reporter: Weak<dyn Any>) {
-        let place = &mut self.0[slot.0];
-        place.unreported.take();
-        place.reporter = Some(reporter);
+        let seat = &mut self.0[slot.0];
+        seat.unreported.take();
+        seat.reporter = Some(reporter);
     }
 
     /// Takes the report of a record of so many bytes in: whose it is, and which reading's. None: of a task that has ended.
     pub(super) fn reported(&self, opaque: u64, bytes: u64) -> Option<(&Rc<RefCell<Shard>>, Slot, u64)> {
         let at = usize::try_from(opaque >> SEQ_BITS).ok()?;
-        let place = self.0.get(at)?;
-        place.unreported.subtract(Volume { readings: 1, bytes });
-        Some((place.shard.as_ref()?, Slot(at), Slot::seq(opaque)))
+        let seat = self.0.get(at)?;
+        seat.unreported.subtract(Volume { readings: 1, bytes });
+        Some((seat.shard.as_ref()?, Slot(at), Slot::seq(opaque)))
     }
 
     /// The task in `slot`.
@@ -103,7 +103,7 @@ impl Slots {
 
     /// Every task of the lane.
     pub(super) fn shards(&self) -> impl Iterator<Item = &Rc<RefCell<Shard>>> {
-        self.0.iter().filter_map(|place| place.shard.as_ref())
+        self.0.iter().filter_map(|seat| seat.shard.as_ref())
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     config::{InFlight, SecretRoots},
     lane::{End, Ended, Job, Lane, Purpose, Stop},
     lease::Permits,
-    pipeline::checkpoint::Checkpointer,
+    pipeline::checkpoint::{Checkpointer, RecordError},
     registry::{Registry, State, Task},
 };
 
@@ -216,6 +216,13 @@ impl Supervisor {
                     self.running.failed(shard, false, Instant::now());
                 }
             }
+            // What it would need to end the session is not to be had, and what the session holds may be lost: the user has said so.
+            Err(message) if wanted.purpose == Purpose::Discard => {
+                tracing::warn!(%shard, "{message}: the session could not be ended; if the MQTT broker has one, remove it there");
+                task.set_session(None);
+                task.set_status(State::Retired, "");
+                self.take(&Ended { shard: shard.clone(), epoch: wanted.epoch, end: End::Retired });
+            }
             Err(message) => {
                 tracing::error!(%shard, "{message}");
                 task.set_status(State::Failed, message);
@@ -305,7 +312,6 @@ impl Supervisor {
     fn say(&mut self, word: Word) {
         let checkpointer = self.checkpointer.clone();
         self.words.spawn(async move {
-            use crate::pipeline::checkpoint::RecordError;
             let (task, number) = (Arc::clone(&word.task), word.number);
             let said = match word.is_release {
                 true => checkpointer.release(&word.task).await,
