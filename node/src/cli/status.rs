@@ -84,9 +84,17 @@ impl Status {
             let waits = self.joining.as_deref().unwrap_or("it has just started");
             return format!("in no cluster yet, {version}: {waits}\n");
         };
+        let led = if self.has_quorum { "led by" } else { "last led by" };
         let leader =
-            self.leader.as_ref().map_or_else(|| "no leader known".to_owned(), |leader| format!("led by {leader}"));
+            self.leader.as_ref().map_or_else(|| "no leader known".to_owned(), |leader| format!("{led} {leader}"));
         let voters = self.voters.len();
+        let s = if voters == 1 { "" } else { "s" };
+        // Who leads knows; without a leader nobody does.
+        let heard = if self.has_quorum {
+            format!("{voters} voter{s}, {} of {} nodes heard: ", self.nodes_alive, self.members.len())
+        } else {
+            String::new()
+        };
         let losses = match (self.has_quorum, self.failure_tolerance) {
             (false, _) => "NO QUORUM: what runs goes on, nothing can be changed, nothing moves".to_owned(),
             (true, 0) => "the loss of a voter stops all changes".to_owned(),
@@ -95,12 +103,8 @@ impl Status {
         };
         let joining = self.joining.as_ref().map_or_else(String::new, |joining| format!("\n{}: {joining}", self.node));
         format!(
-            "cluster {cluster_id}, {version}, {leader}, term {}, applied up to {}\n{voters} voter{}, {} of {} nodes heard: {losses}{joining}\n",
-            self.term,
-            self.applied_index,
-            if voters == 1 { "" } else { "s" },
-            self.nodes_alive,
-            self.members.len(),
+            "cluster {cluster_id}, {version}, {leader}, term {}, applied up to {}\n{heard}{losses}{joining}\n",
+            self.term, self.applied_index,
         )
     }
 }

@@ -49,6 +49,10 @@ pub(super) const RULES: &[Rule] = &[
     only("queue.buffering.max.kbytes", Some("2147483647"), &["2147483647"], BOUNDS),
     // 5 ms fill a batch at any rate that matters, and are little beside a round trip with acks=all.
     Rule { name: "linger.ms", default: Some("5"), accepts: Accepts::Anything },
+    // An unknown topic is told after this, and the shard that needs it says so: half a minute of silence would look like a slow Kafka.
+    Rule { name: "topic.metadata.propagation.max.ms", default: Some("5000"), accepts: Accepts::Anything },
+    // Topics are the operator's: a mapping would have every device that publishes make one, with the broker's defaults.
+    Rule { name: "allow.auto.create.topics", default: Some("false"), accepts: Accepts::Anything },
     Rule { name: "compression.type", default: Some("lz4"), accepts: Accepts::Anything },
     only(
         "enable.gapless.guarantee",

@@ -94,20 +94,11 @@ pub(super) fn read(table: &Table<'_>, name: Option<&NodeName>) -> Option<Cluster
         votes => Some(votes),
     });
     let keep_alive = table.or("keep_alive", ms(300), |field| field.duration(ms(20)..=ms(10_000)));
-    let lease = table.or("lease", ms(2_000), |field| {
-        let lease = field.duration(ms(100)..=ms(60_000))?;
-        let least = keep_alive.map_or(lease, |keep_alive| keep_alive * KEEP_ALIVES_PER_LEASE);
-        if lease < least {
-            let (lease, least) = (units::show_duration(lease), units::show_duration(least));
-            return field.refuse(format!(
-                "{lease} does not outlast a lost keep-alive; give at least {least}, which is {KEEP_ALIVES_PER_LEASE} keep-alives"
-            ));
-        }
-        Some(lease)
-    });
+    let lease = table.or("lease", ms(2_000), |field| field.duration(ms(100)..=ms(60_000)));
+    let lease = lease.and_then(|lease| outlasts(table, lease, keep_alive));
     let heartbeat = table.or("heartbeat", ms(100), |field| field.duration(ms(10)..=ms(10_000)));
-    let election_timeout =
-        table.or("election_timeout", (ms(500), ms(1_000)), |field| election_timeout(field, heartbeat));
+    let election_timeout = table.or("election_timeout", (ms(500), ms(1_000)), election_timeout);
+    let election_timeout = election_timeout.and_then(|range| outlasts_heartbeats(table, range, heartbeat));
     let words = [("count", Balance::Count), ("rate", Balance::Rate)];
     let balance = table.or("balance", Balance::Count, |field| field.word(&words));
     let security = security(table, listen.flatten().is_some());
@@ -198,24 +189,49 @@ fn host_port(field: &Field<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn election_timeout(field: &Field<'_>, heartbeat: Option<Duration>) -> Option<(Duration, Duration)> {
+/// The lease, if it fits the keep-alive, whichever of the two is a default.
+fn outlasts(table: &Table<'_>, lease: Duration, keep_alive: Option<Duration>) -> Option<Duration> {
+    let least = keep_alive? * KEEP_ALIVES_PER_LEASE;
+    if lease >= least {
+        return Some(lease);
+    }
+    let (lease, least) = (units::show_duration(lease), units::show_duration(least));
+    table.refuse_below(
+        "lease",
+        format!("{lease} does not outlast a lost keep-alive; give at least {least}, which is {KEEP_ALIVES_PER_LEASE} keep-alives"),
+    )
+}
+
+fn election_timeout(field: &Field<'_>) -> Option<(Duration, Duration)> {
     let text = field.text()?;
     let range = text.split_once('-').and_then(|(min, max)| {
         let range = (units::duration(min.trim())?, units::duration(max.trim())?);
         (range.0 < range.1 && range.1 <= Duration::from_secs(60)).then_some(range)
     });
-    let Some((min, max)) = range else {
+    if range.is_none() {
         return field.refuse(format!("{text:?} is not a range of durations; give for example 500ms-1s, at most 60s"));
-    };
-    let least = heartbeat.map_or(Duration::ZERO, |heartbeat| heartbeat * HEARTBEATS_PER_ELECTION);
-    if min < least {
-        return field.refuse(format!(
+    }
+    range
+}
+
+/// The range, if it fits the heartbeat, whichever of the two is a default.
+fn outlasts_heartbeats(
+    table: &Table<'_>,
+    (min, max): (Duration, Duration),
+    heartbeat: Option<Duration>,
+) -> Option<(Duration, Duration)> {
+    let least = heartbeat? * HEARTBEATS_PER_ELECTION;
+    if min >= least {
+        return Some((min, max));
+    }
+    table.refuse_below(
+        "election_timeout",
+        format!(
             "begins at {}, which does not outlast a lost heartbeat; begin at {} or more, which is {HEARTBEATS_PER_ELECTION} heartbeats",
             units::show_duration(min),
             units::show_duration(least),
-        ));
-    }
-    Some((min, max))
+        ),
+    )
 }
 
 /// The number that a name ends in, after its last hyphen.

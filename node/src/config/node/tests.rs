@@ -22,7 +22,7 @@ fn everything_has_a_default() -> Outcome {
          admin_allow_remote: false\nseeds: []\nbootstrap_expect: 1\nbootstrap: true\nvoters_max: 5\nlease: 2s\n\
          keep_alive: 300ms\nheartbeat: 100ms\nelection_timeout: 500ms-1s\nbalance: count\nhttp_listen: 127.0.0.1:7071\nlanes: 4\nin_flight:\n  lane_readings: 200000\n  \
          lane_bytes: 128MiB\n  shard_readings: 100000\n  shard_bytes: 64MiB\nsecret_roots:\n- /run/secrets\n\
-         drain_deadline: 10s\ncheckpoint_interval: 1s\nlog:\n  format: text\n  filter: info,openraft=warn\n"
+         drain_deadline: 10s\ncheckpoint_interval: 1s\nlog:\n  format: text\n  filter: info,openraft=error\n"
     );
     assert_eq!(load(&node.to_yaml()?, &[], &Overrides::default())?, node, "what is shown gives the same node");
     Ok(())
@@ -45,7 +45,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() -> Outcome {
     assert_eq!((node.name.as_str(), node.cluster.as_str(), node.lanes.get()), ("file", "environment", 3));
     assert_eq!((node.in_flight.lane_readings.get(), node.in_flight.shard_readings.get()), (20, 5));
     assert_eq!(node.secret_roots.paths(), [PathBuf::from("/a"), PathBuf::from("/b")]);
-    assert_eq!(node.log, Log { format: LogFormat::Json, filter: "info,openraft=warn".to_owned() });
+    assert_eq!(node.log, Log { format: LogFormat::Json, filter: "info,openraft=error".to_owned() });
     Ok(())
 }
 
@@ -124,6 +124,15 @@ fn every_bad_setting_of_the_cluster_gets_its_stated_words() {
         (
             format!("{open}lease: 500ms"),
             "sluice.yaml:3: lease: 500ms does not outlast a lost keep-alive; give at least 900ms, which is 3 keep-alives",
+        ),
+        (
+            format!("{open}keep_alive: 5s"),
+            "sluice.yaml:1: lease: 2s does not outlast a lost keep-alive; give at least 15s, which is 3 keep-alives",
+        ),
+        (
+            format!("{open}heartbeat: 400ms"),
+            "sluice.yaml:1: election_timeout: begins at 500ms, which does not outlast a lost heartbeat; \
+             begin at 1200ms or more, which is 3 heartbeats",
         ),
         (
             format!("{open}election_timeout: 1s-500ms"),
