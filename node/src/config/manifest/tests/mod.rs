@@ -125,6 +125,7 @@ metadata_headers: []
 sink:
   kafka:
     acks: all
+    allow.auto.create.topics: "false"
     bootstrap.servers: kafka-0.kafka:9092
     client.id: sluice
     compression.type: lz4
@@ -136,6 +137,7 @@ sink:
     queue.buffering.max.kbytes: "2147483647"
     queue.buffering.max.messages: "0"
     retries: "2147483647"
+    topic.metadata.propagation.max.ms: "5000"
 "#;
 
 #[test]
