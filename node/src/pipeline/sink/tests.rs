@@ -1,5 +1,7 @@
 //! How many sinks there may be, and a Kafka that is lost from sight.
 
+use std::os::fd::AsFd as _;
+
 use super::{forgetful::Forgetful, *};
 use crate::config::{Manifest, SecretRoots};
 
@@ -27,7 +29,7 @@ fn a_kafka_that_has_forgotten_its_brokers_is_found_again() -> anyhow::Result<()>
     let resolved = Manifest::parse(&manifest, "test")?.resolve(&SecretRoots::new(Vec::new()))?;
     let (bell, _ring) = UnixStream::pair()?;
     let (errands, _asked) = mpsc::channel();
-    let mut sink = Sink::new(resolved.producer, std::os::fd::AsFd::as_fd(&bell), errands)?;
+    let mut sink = Sink::new(resolved.producer, bell.as_fd(), errands)?;
     sink.topic("t")?;
     assert_eq!(ask(&sink, Duration::from_secs(20)), Some(1));
 
