@@ -236,6 +236,7 @@ impl Driver {
     fn turn(&self, cx: &mut Context<'_>, connection: &mut Connection, may_read: bool) -> Poll<Turned> {
         let written = turn::write(cx, connection, &mut self.shard.borrow_mut());
         match written {
+            Err(close) if may_read => Poll::Ready(turn::read_rest(cx, connection, &self.core, &self.shard, close)),
             Err(close) => Poll::Ready(Turned::closed(close)),
             Ok(_) if may_read => turn::read(cx, connection, &self.core, &self.shard),
             // With the last ack written a task that stops may be done.
@@ -329,7 +330,9 @@ impl Driver {
         if let Some(broken) = &shard.broken {
             self.job.task.set_status(State::Failed, broken.message.clone());
             tracing::error!(shard = %self.job.task.shard, "{}", broken.message);
-            return Some(Close::Ended(End::Failed { may_pass: broken.may_pass }));
+            // A pipeline that is going cannot be changed any more, so it is tried again: what Kafka refuses may be mended there.
+            let may_pass = broken.may_pass || self.job.purpose == Purpose::Retire;
+            return Some(Close::Ended(End::Failed { may_pass }));
         }
         if let Some(why) = shard.place.sink.borrow().death() {
             return Some(Close::SinkDied { why: why.to_owned() });

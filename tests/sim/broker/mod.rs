@@ -33,6 +33,8 @@ pub(crate) struct Broker {
     turns: BTreeMap<String, usize>,
     /// By filter with group, for [`Share::GroupQueue`].
     group_queues: BTreeMap<String, VecDeque<Id>>,
+    /// Filters with group whose queue is looked into only for a client of it that gives a reason, as [`Profile::clogs`] tells.
+    clogged: BTreeSet<String>,
     /// Readings that the broker has given up by its own word, or was told to throw away.
     pub(crate) given_up: BTreeSet<Id>,
     pub(crate) takeovers: u64,
@@ -51,6 +53,7 @@ impl Broker {
             down_until: 0,
             turns: BTreeMap::new(),
             group_queues: BTreeMap::new(),
+            clogged: BTreeSet::new(),
             given_up: BTreeSet::new(),
             takeovers: 0,
             redeliveries: 0,
@@ -77,6 +80,9 @@ impl Broker {
 
     pub(crate) fn restart(&mut self, until: Ms, facts: &mut Vec<Fact>) {
         self.down_until = self.down_until.max(until);
+        if self.profile.clogs {
+            self.clog();
+        }
         for number in self.connections.keys().copied().collect::<Vec<_>>() {
             self.drop_connection(number, facts);
         }
@@ -91,6 +97,13 @@ impl Broker {
                 }
                 self.given_up.extend(std::mem::take(&mut self.group_queues).into_values().flatten());
             }
+        }
+    }
+
+    fn clog(&mut self) {
+        for session in self.sessions.values_mut().filter(|session| !session.in_flight.is_empty()) {
+            self.clogged.extend(session.filters.iter().cloned());
+            self.given_up.extend(session.in_flight.drain(..).map(|entry| entry.id));
         }
     }
 
@@ -161,6 +174,7 @@ impl Broker {
                     session.filters.extend(filters);
                 }
                 self.send(number, packet::granted(version, 0x90, id, &granted), now, chance);
+                self.pump(number, now, chance);
                 self.pump_all(now, chance);
             }
             Sent::Unsubscribe(id, filters) => {
@@ -220,6 +234,7 @@ impl Broker {
         for packet in packets {
             self.send(number, packet, now, chance);
         }
+        self.pump(number, now, chance);
         self.pump_all(now, chance);
     }
 
@@ -274,7 +289,7 @@ impl Broker {
         if self.profile.exceeds_window && is_freed {
             let window = self.window(number);
             for _ in 0..window {
-                if !self.send_next(number, now, chance) {
+                if !self.send_next(number, true, now, chance) {
                     break;
                 }
             }
@@ -290,21 +305,26 @@ impl Broker {
             open.rotate_left(first);
         }
         for number in open {
-            self.pump(number, now, chance);
+            self.pump_from(number, false, now, chance);
         }
     }
 
+    /// Its client has given a reason to look for readings.
     fn pump(&mut self, number: ConnectionNo, now: Ms, chance: &mut Chance) {
+        self.pump_from(number, true, now, chance);
+    }
+
+    fn pump_from(&mut self, number: ConnectionNo, clogged_too: bool, now: Ms, chance: &mut Chance) {
         let window = self.window(number);
         while self.session(number).is_some_and(|session| session.in_flight.len() < window) {
-            if !self.send_next(number, now, chance) {
+            if !self.send_next(number, clogged_too, now, chance) {
                 return;
             }
         }
     }
 
     /// Sends the next reading that waits for this client; false: none does.
-    fn send_next(&mut self, number: ConnectionNo, now: Ms, chance: &mut Chance) -> bool {
+    fn send_next(&mut self, number: ConnectionNo, clogged_too: bool, now: Ms, chance: &mut Chance) -> bool {
         let (version, qos) = (self.version(number), self.qos);
         let Some(connection) = self.connections.get_mut(&number).filter(|open| !open.is_closed_by_broker) else {
             return false;
@@ -313,7 +333,8 @@ impl Broker {
             return false;
         };
         let from_group = || {
-            let mut queues = self.group_queues.iter_mut();
+            let mut queues =
+                self.group_queues.iter_mut().filter(|(filter, _)| clogged_too || !self.clogged.contains(*filter));
             queues.find_map(|(filter, queue)| session.filters.contains(filter).then(|| queue.pop_front()).flatten())
         };
         let Some(id) = session.queue.pop_front().or_else(from_group) else { return false };

@@ -16,6 +16,9 @@ pub(crate) struct Profile {
     pub(crate) restart: Restart,
     /// What was queued before UNSUBSCRIBE is sent after it, which the specification leaves open [MQTT-3.10.4].
     pub(crate) unsubscribed_keep_queue: bool,
+    /// A restart (as by kill -9) leaves what was in flight in its group's queue, out of reach. From then on the queue is never empty, and what
+    /// enters it is sent when the broker has another reason to look: a client connects, subscribes or acknowledges.
+    pub(crate) clogs: bool,
     /// Readings that a connection may have unacknowledged, whatever the client allows.
     pub(crate) window: usize,
 }
@@ -60,6 +63,7 @@ pub(crate) const MOSQUITTO: Profile = Profile {
     says_taken_over: false,
     restart: Restart::AllButShares,
     unsubscribed_keep_queue: true,
+    clogs: false,
     window: 20,
 };
 
@@ -72,6 +76,7 @@ pub(crate) const EMQX: Profile = Profile {
     says_taken_over: true,
     restart: Restart::Nothing,
     unsubscribed_keep_queue: true,
+    clogs: false,
     window: 32,
 };
 
@@ -84,6 +89,7 @@ pub(crate) const HIVEMQ: Profile = Profile {
     says_taken_over: true,
     restart: Restart::Everything,
     unsubscribed_keep_queue: true,
+    clogs: true,
     window: 10,
 };
 
@@ -96,5 +102,6 @@ pub(crate) const VERNEMQ: Profile = Profile {
     says_taken_over: true,
     restart: Restart::Everything,
     unsubscribed_keep_queue: true,
+    clogs: false,
     window: 20,
 };

@@ -402,14 +402,17 @@ impl Sink {
 
     /// Takes reports without blocking; `false` when more may be waiting.
     pub(crate) fn poll(&mut self, mut on_report: impl FnMut(Report<'_>)) -> bool {
-        let (mut trouble, mut death, mut is_dead, mut is_done) = (None, None, false, true);
+        let (mut trouble, mut death, mut is_dead, mut is_done) = (self.trouble.take(), None, false, true);
         for (producer, was_alone) in
             [(Some(&self.main), false), (self.alone.as_ref(), true)].iter().filter_map(|(p, a)| Some(((*p)?, *a)))
         {
             is_done &= producer.poll(EVENTS_PER_TURN_MAX, |event| match event {
                 Event::Report(report) => on_report(translate(&report, was_alone)),
                 Event::Error { code, reason, is_fatal } => {
-                    trouble = Some(format!("{reason} ({code})"));
+                    // That all are down says less than what was wrong with one.
+                    if code != RDKafkaErrorCode::AllBrokersDown || trouble.is_none() {
+                        trouble = Some(format!("{reason} ({code})"));
+                    }
                     is_dead |= is_fatal;
                 }
             });
@@ -421,9 +424,7 @@ impl Sink {
         if let Some(death) = death {
             self.kill(&death);
         }
-        if trouble.is_some() {
-            self.trouble = trouble;
-        }
+        self.trouble = trouble;
         is_done
     }
 

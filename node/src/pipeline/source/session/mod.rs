@@ -16,6 +16,7 @@ mod keep_alive;
 mod packet;
 mod properties;
 mod publish;
+mod reminder;
 mod ring;
 mod settings;
 mod subscriptions;
@@ -38,7 +39,7 @@ use self::{
     packet::{Connack, Packet},
     publish::Publish,
     ring::{Kind, Owed, Ring},
-    subscriptions::Subscriptions,
+    subscriptions::{Standing, Subscriptions},
 };
 
 /// A shard's session.
@@ -179,7 +180,7 @@ impl Session {
         }
     }
 
-    /// Keeps the connection alive. `is_reading`: the socket is being read; silence counts only then. Call it at the deadline, and when
+    /// Keeps the connection alive, and readings of shared filters coming. `is_reading`: the socket is being read; silence counts only then. Call it at the deadline, and when
     /// reading stops or starts again.
     pub fn tick(&mut self, now: Instant, out: &mut BytesMut, is_reading: bool) -> Result<(), SessionError> {
         let ticked = match &mut self.phase {
@@ -189,7 +190,8 @@ impl Session {
             }
             Phase::Connecting { .. } => Ok(false),
             Phase::Open(keep_alive) => {
-                self.subscriptions.tick(now, is_reading).and_then(|()| keep_alive.tick(now, is_reading))
+                let standing = Standing { is_reading, received: self.next_seq, is_acked: self.owed.len() == 0 };
+                self.subscriptions.tick(now, standing, out).and_then(|()| keep_alive.tick(now, is_reading))
             }
         };
         match ticked {
@@ -397,7 +399,7 @@ impl Session {
         self.phase = Phase::Open(KeepAlive::new(granted.keep_alive, now));
         if !self.settings.ends_session {
             self.expects_session = true;
-            self.subscriptions.connected(granted.is_session_present, now, out)?;
+            self.subscriptions.connected(granted.is_session_present, self.next_seq, now, out)?;
         }
         Ok(Event::Connected(Box::new(granted)))
     }

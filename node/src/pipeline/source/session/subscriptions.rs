@@ -15,6 +15,7 @@ use super::{
     error::SessionError,
     event::{Event, RefusedFilter, Subscribed},
     packet::{self, Acks},
+    reminder::Reminder,
     settings::{Qos, Version},
 };
 
@@ -37,13 +38,40 @@ pub(super) struct Subscriptions {
     last_packet_id: u16,
     answers: Subscribed,
     not_unsubscribed: Vec<RefusedFilter>,
+    /// Of the present connection, if a filter is shared.
+    reminder: Option<Reminder>,
 }
 
 #[derive(Debug)]
 struct Request {
     packet_id: u16,
-    is_subscribe: bool,
+    asks: Asks,
     filters: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Subscribe,
+    /// SUBSCRIBE for what is subscribed already.
+    Remind,
+    Unsubscribe,
+}
+
+impl Asks {
+    fn is_subscribe(self) -> bool {
+        self != Self::Unsubscribe
+    }
+}
+
+/// How the session stands with its broker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// The socket is being read.
+    pub(super) is_reading: bool,
+    /// Readings that have ever come.
+    pub(super) received: u64,
+    /// Every one of this connection is acknowledged.
+    pub(super) is_acked: bool,
 }
 
 impl Subscriptions {
@@ -59,6 +87,7 @@ impl Subscriptions {
             last_packet_id: 0,
             answers: Subscribed::default(),
             not_unsubscribed: Vec::new(),
+            reminder: None,
         }
     }
 
@@ -90,6 +119,7 @@ impl Subscriptions {
         self.unanswered_since = None;
         self.answers = Subscribed::default();
         self.not_unsubscribed.clear();
+        self.reminder = None;
     }
 
     /// Wants `filters` from the next connection on.
@@ -97,10 +127,11 @@ impl Subscriptions {
         self.wanted = filters.to_vec();
     }
 
-    /// After CONNACK.
+    /// After CONNACK. `received`: readings that have ever come.
     pub(super) fn connected(
         &mut self,
         is_session_present: bool,
+        received: u64,
         now: Instant,
         out: &mut BytesMut,
     ) -> Result<(), SessionError> {
@@ -111,26 +142,39 @@ impl Subscriptions {
         if self.wanted.is_empty() {
             return self.unsubscribe_stale(now, out);
         }
+        let is_shared = self.shared().next().is_some();
+        self.reminder = is_shared.then(|| Reminder::new(received, now));
         let wanted = self.wanted.clone();
-        self.send(true, &wanted, now, out)
+        self.send(Asks::Subscribe, &wanted, now, out)
+    }
+
+    fn shared(&self) -> impl Iterator<Item = &String> {
+        self.wanted.iter().filter(|filter| filter.starts_with("$share/"))
     }
 
     /// When [`tick`](Self::tick) must be called at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.unanswered_since.filter(|_| self.was_reading).map(|since| since + ANSWER_WITHIN)
+        let unanswered = self.unanswered_since.filter(|_| self.was_reading).map(|since| since + ANSWER_WITHIN);
+        unanswered.into_iter().chain(self.reminder.as_ref().map(Reminder::deadline)).min()
     }
 
-    /// Fails when the broker has not answered for too long while it was read: it would not send readings either.
-    pub(super) fn tick(&mut self, now: Instant, is_reading: bool) -> Result<(), SessionError> {
-        let was_reading = std::mem::replace(&mut self.was_reading, is_reading);
+    /// Reminds a silent broker of the shared filters. Fails when it has not answered for too long while it was read: it would not send
+    /// readings either.
+    pub(super) fn tick(&mut self, now: Instant, standing: Standing, out: &mut BytesMut) -> Result<(), SessionError> {
+        let waits = standing.is_reading && standing.is_acked && self.is_settled();
+        if self.reminder.as_mut().is_some_and(|reminder| reminder.tick(standing.received, waits, now)) {
+            let shared: Vec<_> = self.shared().filter(|filter| self.at_broker.contains(*filter)).cloned().collect();
+            self.send(Asks::Remind, &shared, now, out)?;
+        }
+        let was_reading = std::mem::replace(&mut self.was_reading, standing.is_reading);
         let Some(since) = &mut self.unanswered_since else { return Ok(()) };
-        if !was_reading || !is_reading {
+        if !was_reading || !standing.is_reading {
             *since = now;
         }
         if now < *since + ANSWER_WITHIN {
             return Ok(());
         }
-        let is_subscribe = self.under_way.front().is_some_and(|request| request.is_subscribe);
+        let is_subscribe = self.under_way.front().is_some_and(|request| request.asks.is_subscribe());
         Err(SessionError::NoAnswer { what: if is_subscribe { "SUBACK" } else { "UNSUBACK" }, after: ANSWER_WITHIN })
     }
 
@@ -147,7 +191,7 @@ impl Subscriptions {
         for (filter, code) in request.filters.into_iter().zip(acks.codes.iter()) {
             match Qos::from_number(*code) {
                 Some(qos) => {
-                    if qos < self.qos {
+                    if qos < self.qos && request.asks == Asks::Subscribe {
                         self.answers.notes.push(format!(
                             "the MQTT broker grants QoS {qos} instead of {} for {filter:?}: what it sends is delivered at most that surely",
                             self.qos
@@ -160,11 +204,15 @@ impl Subscriptions {
                 }
             }
         }
-        if self.under_way.iter().any(|request| request.is_subscribe) {
+        if self.under_way.iter().any(|request| request.asks.is_subscribe()) {
+            return Ok(None);
+        }
+        let answers = std::mem::take(&mut self.answers);
+        if request.asks == Asks::Remind && answers.refused.is_empty() {
             return Ok(None);
         }
         self.unsubscribe_stale(now, out)?;
-        Ok(Some(Event::Subscribed(Box::new(std::mem::take(&mut self.answers)))))
+        Ok(Some(Event::Subscribed(Box::new(answers))))
     }
 
     pub(super) fn unsuback(&mut self, acks: &Acks, now: Instant) -> Result<Option<Event>, SessionError> {
@@ -174,25 +222,19 @@ impl Subscriptions {
             self.at_broker.insert(filter.clone());
             self.not_unsubscribed.push(RefusedFilter { filter, code: *code });
         }
-        let is_last = self.under_way.iter().all(|request| request.is_subscribe);
+        let is_last = self.under_way.iter().all(|request| request.asks.is_subscribe());
         Ok(is_last.then(|| Event::Unsubscribed { refused: std::mem::take(&mut self.not_unsubscribed) }))
     }
 
     fn unsubscribe_stale(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), SessionError> {
         let stale: Vec<_> = self.at_broker.iter().filter(|filter| !self.wanted.contains(filter)).cloned().collect();
-        self.send(false, &stale, now, out)
+        self.send(Asks::Unsubscribe, &stale, now, out)
     }
 
-    fn send(
-        &mut self,
-        is_subscribe: bool,
-        filters: &[String],
-        now: Instant,
-        out: &mut BytesMut,
-    ) -> Result<(), SessionError> {
+    fn send(&mut self, asks: Asks, filters: &[String], now: Instant, out: &mut BytesMut) -> Result<(), SessionError> {
         for chunk in filters.chunks(FILTERS_PER_PACKET) {
             let packet_id = self.next_packet_id();
-            if is_subscribe {
+            if asks.is_subscribe() {
                 packet::write_subscribe(self.version, packet_id, chunk, self.qos, out)?;
                 self.at_broker.extend(chunk.iter().cloned());
             } else {
@@ -201,14 +243,14 @@ impl Subscriptions {
                     self.at_broker.remove(filter);
                 }
             }
-            self.under_way.push_back(Request { packet_id, is_subscribe, filters: chunk.to_vec() });
+            self.under_way.push_back(Request { packet_id, asks, filters: chunk.to_vec() });
             self.unanswered_since.get_or_insert(now);
         }
         Ok(())
     }
 
     fn answered(&mut self, packet_id: u16, is_subscribe: bool, now: Instant) -> Result<Request, SessionError> {
-        let is_it = |request: &Request| request.packet_id == packet_id && request.is_subscribe == is_subscribe;
+        let is_it = |request: &Request| request.packet_id == packet_id && request.asks.is_subscribe() == is_subscribe;
         let request = self.under_way.iter().position(is_it).and_then(|at| self.under_way.remove(at));
         self.unanswered_since = (!self.under_way.is_empty()).then_some(now);
         request.ok_or_else(|| SessionError::protocol("a SUBACK or UNSUBACK for nothing that was asked [MQTT-2.2.1-6]"))

@@ -89,6 +89,34 @@ fn a_broker_that_does_not_answer_subscribe_is_left() {
     }
 }
 
+/// [MQTT-3.8.4-3]
+#[test]
+fn a_silent_broker_is_reminded_of_shared_filters() {
+    for version in VERSIONS {
+        let filters = vec!["$share/readings/a/+".to_owned(), "b".into(), "$share/readings/c".into()];
+        let mut wire = Wire::new(Settings { filters, ..settings(version, Qos::AtLeastOnce) });
+        wire.session.connect(wire.now, &mut wire.out).unwrap();
+        wire.hear(&connack(version, true)).unwrap();
+        let refused = if version == Version::V5 { 0x87 } else { 0x80 };
+        wire.hear(&suback(version, 1, &[0, 1, refused])).unwrap();
+        wire.sent();
+        let after = |wire: &mut Wire, secs| {
+            wire.now += Duration::from_secs(secs);
+            wire.session.tick(wire.now, &mut wire.out, true).unwrap();
+            wire.sent()
+        };
+        let reminder = |packet_id| [Sent::Subscribe(packet_id, vec!["$share/readings/a/+".into()])];
+        assert_eq!(after(&mut wire, 1), reminder(2), "plain and refused ones are not asked for again");
+        assert_eq!(after(&mut wire, 10), [], "the first is not answered");
+        assert_eq!(wire.hear(&suback(version, 2, &[0])).unwrap(), [], "what is known already is no event");
+        assert_eq!(after(&mut wire, 2), reminder(3));
+        let events = wire.hear(&suback(version, 3, &[refused])).unwrap();
+        let [Event::Subscribed(subscribed)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(subscribed.refused.len(), 1);
+        assert_eq!(after(&mut wire, 10), [], "nothing shared is left");
+    }
+}
+
 /// [MQTT-3.11.3-2]
 #[test]
 fn a_filter_that_the_broker_does_not_unsubscribe_stays_and_is_asked_for_again() {

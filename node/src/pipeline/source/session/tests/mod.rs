@@ -38,6 +38,11 @@ pub(super) fn settings(version: Version, qos: Qos) -> Settings {
     }
 }
 
+/// With a plain filter, of which a silent broker is not reminded.
+pub(super) fn unshared(settings: Settings) -> Settings {
+    Settings { filters: vec!["a/+".into()], ..settings }
+}
+
 /// A packet of the session, as the broker sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sent {

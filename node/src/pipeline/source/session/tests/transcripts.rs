@@ -212,7 +212,7 @@ fn disconnect_keeps_the_session_and_says_no_more() {
 /// [MQTT-3.2.2.3]
 #[test]
 fn connack_tells_what_is_not_granted() {
-    let mut wire = Wire::new(settings(Version::V5, Qos::ExactlyOnce));
+    let mut wire = Wire::new(unshared(settings(Version::V5, Qos::ExactlyOnce)));
     wire.session.connect(wire.now, &mut wire.out).unwrap();
     let properties = [0x11, 0, 0, 0x1C, 0x20, 0x21, 0, 20, 0x24, 1, 0x13, 0, 10, 0x12, 0, 1, b'z'];
     let connack = [&[0x20, 3 + 17, 0, 0, 17], &properties[..]].concat();
@@ -360,7 +360,7 @@ fn a_reading_that_ends_a_flooded_connection_is_handed_out_on_the_next() {
 /// [MQTT-3.1.2-20]
 #[test]
 fn the_connection_is_kept_alive_and_given_up_when_nothing_answers() {
-    let mut wire = Wire::new(settings(Version::V5, Qos::AtLeastOnce));
+    let mut wire = Wire::new(unshared(settings(Version::V5, Qos::AtLeastOnce)));
     assert_eq!(wire.session.deadline(), None);
     wire.session.connect(wire.now, &mut wire.out).unwrap();
     let connack_due = wire.now + wire.session.settings().connack_within;
