@@ -19,7 +19,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use sluice_tests::{
     cluster::{Cluster, Setup, View},
-    firehose::Firehose,
+    firehose::{Firehose, Flow},
     kafka::Kafka,
     pipeline::Pipeline,
     quota::Quota,
@@ -132,7 +132,7 @@ fn measure(kafka: &str, nodes: usize, percent: u32, time: Duration) -> anyhow::R
 
 /// Nodes that are one cluster, bounded only then: what they need to find each other is not measured.
 fn set(kafka: &str, nodes: usize, percent: u32) -> anyhow::Result<Scene> {
-    let firehose = Firehose::start(WINDOW)?;
+    let firehose = Firehose::start(Flow { qos: 1, window: WINDOW, payload_bytes: 0, rate: 0 })?;
     let topic = Topic::create(kafka, "scale", 12, &[])?;
     let config = "lanes: 1\nlog: {filter: warn}\n".to_owned();
     let mut cluster = Cluster::prepare(Setup { nodes, config, ..Setup::default() })?;
@@ -162,7 +162,7 @@ impl Scene {
     fn look(&mut self) -> anyhow::Result<Look> {
         let cpu_times = (0..self.cluster.size()).map(|number| self.cluster.node(number).process()?.cpu_time());
         let cpu_times = cpu_times.collect::<anyhow::Result<_>>()?;
-        Ok(Look { cpu_times, machine: Machine::look()?, acked: self.firehose.acked()? })
+        Ok(Look { cpu_times, machine: Machine::look()?, acked: self.firehose.counts()?.acked })
     }
 }
 

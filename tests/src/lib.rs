@@ -3,13 +3,12 @@
 
 pub mod chaos;
 pub mod device;
-pub mod firehose;
 pub mod loadtest;
 pub mod scene;
 pub mod scripted;
 pub mod subscriber;
 
 pub use sluice_loadtest::lab::{
-    admin, certificates, cluster, disk, environment, eventually, hivemq, kafka, mosquitto, network, node, pipeline,
-    ports, process, quota, rounds, topic,
+    admin, certificates, cluster, disk, environment, eventually, firehose, hivemq, kafka, mosquitto, network, node,
+    pipeline, ports, process, quota, rounds, topic,
 };

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod disk;
 pub mod environment;
 pub mod eventually;
+pub mod firehose;
 pub mod hivemq;
 pub mod kafka;
 pub mod mosquitto;
