@@ -5,7 +5,11 @@ use std::{str::FromStr, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{chaos::ChaosArgs, wire::Qos};
+use crate::{
+    bench::{BenchArgs, FirehoseArgs},
+    chaos::ChaosArgs,
+    wire::Qos,
+};
 
 /// Readings under way per connection: above it flat-out publishing only fills the broker's memory.
 const WINDOW_DEFAULT: u16 = 2_000;
@@ -26,7 +30,35 @@ pub(crate) enum Command {
     /// Play faults on a cluster between real brokers, and prove that nothing is lost
     #[command(long_about = CHAOS)]
     Chaos(ChaosArgs),
+    /// Measure how much a node carries, per second and per second of CPU
+    #[command(long_about = BENCH)]
+    Bench(BenchArgs),
+    /// The broker of a bench, in a process of its own
+    #[command(hide = true)]
+    Firehose(FirehoseArgs),
 }
+
+const BENCH: &str = "\
+Measure how much a node carries, per second and per second of CPU.
+
+Starts Apache Kafka once, and for every run a firehose and a `sluice serve`. The firehose is an MQTT broker that sends readings
+encoded beforehand to every session, as fast as they are acknowledged and never more than the window, and checks that acks come in
+order. After a warm-up the run is measured: what Kafka has more at its end than at its begin, against the CPU time (user and
+system) of the node's process. Needs what tests/run installs and fetches.
+
+  readings/CPU-second  the figure: it depends little on what else the machine does
+  readings/s           here firehose, node and Kafka share the machine's cores
+  acks/write           acks that came with one read of the broker's
+  p50, p99             from the broker's write of a reading to its read of the ack: through the node to Kafka and back. Without a
+                       rate a full window waits, so only the cases with a rate tell of latency
+  instr./reading       user and kernel, where perf finds a counter
+
+Exit code: 0 all runs were made, 2 one could not, or something that was acknowledged is not in Kafka.
+
+Examples:
+  loadtest bench --list
+  loadtest bench --case qos1 --runs 5 -o json
+  loadtest bench                               # every case once: about 8 minutes";
 
 const CHAOS: &str = "\
 Play faults on a cluster between real brokers, and prove that nothing is lost.

@@ -6,6 +6,7 @@
 pub mod lab;
 
 mod arrivals;
+mod bench;
 mod chaos;
 mod cli;
 mod consumer;
@@ -32,6 +33,8 @@ pub fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Run(args) => run::main(&args),
         cli::Command::Chaos(args) => chaos::main(&args),
+        cli::Command::Bench(args) => bench::main(&args),
+        cli::Command::Firehose(args) => bench::firehose(&args),
     };
     let outcome = outcome.and_then(|(report, is_complete)| {
         io::stdout().write_all(report.as_bytes())?;

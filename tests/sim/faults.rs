@@ -169,7 +169,7 @@ fn drop_connections(_: &mut Faults, _: &mut [Node], _: &mut Operator, around: &m
 
 fn restart_broker(_: &mut Faults, _: &mut [Node], _: &mut Operator, around: &mut Around) {
     let until = around.now + around.chance.between(100, 3_000);
-    around.mqtt.restart(until, &mut around.facts);
+    around.mqtt.restart(until, &mut around.facts, &mut around.chance);
 }
 
 fn stop_kafka(_: &mut Faults, _: &mut [Node], _: &mut Operator, around: &mut Around) {

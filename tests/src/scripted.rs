@@ -34,6 +34,8 @@ pub struct Broker {
 pub struct Link {
     stream: TcpStream,
     input: Vec<u8>,
+    /// What every filter is granted, once one was.
+    granted: Option<u8>,
 }
 
 /// A packet that the client sent.
@@ -43,6 +45,22 @@ pub struct Packet {
     pub kind: u8,
     /// What follows the remaining length.
     pub body: Vec<u8>,
+}
+
+/// The bytes of a PUBLISH, QoS 1 or 2, without properties.
+///
+/// # Errors
+/// It is too long.
+pub fn publish(qos: u8, id: u16, dup: bool, topic: &str, payload: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let remaining = 2 + topic.len() + 2 + 1 + payload.len();
+    ensure!(remaining < 128, "keep it short: one length byte");
+    let mut bytes = vec![0x30 | (u8::from(dup) << 3) | (qos << 1), u8::try_from(remaining)?];
+    bytes.extend(u16::try_from(topic.len())?.to_be_bytes());
+    bytes.extend(topic.as_bytes());
+    bytes.extend(id.to_be_bytes());
+    bytes.push(0);
+    bytes.extend(payload);
+    Ok(bytes)
 }
 
 impl Packet {
@@ -72,7 +90,7 @@ impl Broker {
         let stream = crate::eventually("a client connects", || Ok(self.listener.accept()?.0))?;
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
-        Ok(Link { stream, input: Vec::new() })
+        Ok(Link { stream, input: Vec::new(), granted: None })
     }
 
     /// Takes the next connection up to CONNACK: everything granted, with these readings in flight at most.
@@ -91,11 +109,6 @@ impl Broker {
 }
 
 impl Link {
-    /// The connection, and what has been read from it and not been taken.
-    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
-        (self.stream, self.input)
-    }
-
     /// Sends bytes as they are.
     ///
     /// # Errors
@@ -109,15 +122,7 @@ impl Link {
     /// # Errors
     /// The client is gone.
     pub fn publish(&mut self, qos: u8, id: u16, dup: bool, topic: &str, payload: &[u8]) -> anyhow::Result<()> {
-        let remaining = 2 + topic.len() + 2 + 1 + payload.len();
-        ensure!(remaining < 128, "keep it short: one length byte");
-        let mut bytes = vec![0x30 | (u8::from(dup) << 3) | (qos << 1), u8::try_from(remaining)?];
-        bytes.extend(u16::try_from(topic.len())?.to_be_bytes());
-        bytes.extend(topic.as_bytes());
-        bytes.extend(id.to_be_bytes());
-        bytes.push(0);
-        bytes.extend(payload);
-        self.send(&bytes)
+        self.send(&publish(qos, id, dup, topic, payload)?)
     }
 
     /// Sends PUBREL.
@@ -129,7 +134,7 @@ impl Link {
         self.send(&[0x62, 2, high, low])
     }
 
-    /// The next packet but pings, which are answered; it must be of this kind.
+    /// The next packet but pings and reminders, which are answered; it must be of this kind.
     ///
     /// # Errors
     /// It is of another kind, or does not come.
@@ -145,15 +150,20 @@ impl Link {
     /// It is not SUBSCRIBE that comes.
     pub fn grant_subscription(&mut self, qos: u8, filters: usize) -> anyhow::Result<Packet> {
         let subscribe = self.expect(SUBSCRIBE)?;
+        self.grant(&subscribe, qos, filters)?;
+        self.granted = Some(qos);
+        Ok(subscribe)
+    }
+
+    fn grant(&mut self, subscribe: &Packet, qos: u8, filters: usize) -> anyhow::Result<()> {
         let id = subscribe.id().context("SUBSCRIBE has a packet id")?;
         let [high, low] = id.to_be_bytes();
         let mut bytes = vec![0x90, u8::try_from(3 + filters)?, high, low, 0];
         bytes.extend(std::iter::repeat_n(qos, filters));
-        self.send(&bytes)?;
-        Ok(subscribe)
+        self.send(&bytes)
     }
 
-    /// Fails if anything but a ping comes within `time`.
+    /// Fails if anything but a ping or a reminder comes within `time`.
     ///
     /// # Errors
     /// Something came.
@@ -164,7 +174,8 @@ impl Link {
         }
     }
 
-    /// The next packet but pings; `None`: none came in time, or the client closed.
+    /// The next packet but pings and reminders of the one filter that a shard has in these tests; `None`: none came in time, or the client
+    /// closed.
     ///
     /// # Errors
     /// The connection broke.
@@ -174,6 +185,10 @@ impl Link {
             if let Some(packet) = self.take_packet() {
                 if packet.kind == PINGREQ {
                     self.send(&[0xd0, 0])?;
+                    continue;
+                }
+                if let Some(qos) = self.granted.filter(|_| packet.kind == SUBSCRIBE) {
+                    self.grant(&packet, qos, 1)?;
                     continue;
                 }
                 return Ok(Some(packet));

@@ -2,6 +2,7 @@
 
 mod bad_bridge;
 mod bad_input;
+mod broken_connection;
 mod crashes;
 mod delivery;
 mod demo;

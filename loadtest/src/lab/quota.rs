@@ -22,6 +22,7 @@ const V2: &str = "/sys/fs/cgroup";
 /// A process that is held back. Dropping it lets the process go.
 #[derive(Debug)]
 pub struct Quota {
+    group: PathBuf,
     _undo: Undo,
 }
 
@@ -42,7 +43,7 @@ impl Quota {
             }
         };
         let group = root.join(format!("sluice-{}-{}", process::id(), NUMBER.fetch_add(1, Relaxed)));
-        let (group_name, root_name) = (group.display(), root.display());
+        let (group_name, root_name) = (group.display().to_string(), root.display());
         // A group goes only when nobody is in it.
         let undo = Undo::later(&format!(
             "for p in $(cat '{group_name}/cgroup.procs'); do echo $p >'{root_name}/cgroup.procs'; done; rmdir '{group_name}'"
@@ -52,7 +53,17 @@ impl Quota {
             write(&group, name, &value)?;
         }
         write(&group, "cgroup.procs", &pid.to_string())?;
-        Ok(Self { _undo: undo })
+        Ok(Self { group, _undo: undo })
+    }
+
+    /// For how long in all the process would have gone on and might not: whole periods in which the bound stopped it.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn held_back(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(self.group.join("cpu.stat"))?;
+        let count = stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")).context("no nr_throttled")?;
+        Ok(PERIOD * count.trim().parse::<u32>()?)
     }
 }
 

@@ -81,6 +81,17 @@ impl Topic {
         Ok(Self { servers: servers.to_owned(), name })
     }
 
+    /// Removes it, with all it holds.
+    ///
+    /// # Errors
+    /// Kafka refuses, or cannot be reached.
+    pub fn delete(&self) -> anyhow::Result<()> {
+        for result in block_on(admin(&self.servers)?.delete_topics(&[&self.name], &options()))?? {
+            result.map_err(|(topic, error)| anyhow::anyhow!("removing {topic}: {error}"))?;
+        }
+        Ok(())
+    }
+
     /// Changes one setting of the topic.
     ///
     /// # Errors

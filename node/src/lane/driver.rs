@@ -27,6 +27,10 @@ use crate::{
     registry::State,
 };
 
+/// How long a connection that cannot be written to is still read. To a broker that was killed what it had sent may count as handed over, and
+/// not be sent again. What has come is in the socket, with the end behind it: only back-pressure makes this wait.
+const REST_WITHIN: Duration = Duration::from_secs(1);
+
 /// How a connection came to its end.
 #[derive(Debug)]
 pub(super) enum Close {
@@ -195,7 +199,11 @@ impl Driver {
     /// Carries readings over one connection until it ends.
     async fn serve(&self, mut connection: Connection, attempt: usize) -> Close {
         let (mut last_moved, mut was_reading) = (Instant::now(), true);
+        let mut unwritable = None;
         loop {
+            if let Some((close, _)) = unwritable.take_if(|(_, until)| *until <= Instant::now()) {
+                return close;
+            }
             let stop = self.stop();
             let may_read = self.may_read(stop);
             // A broker is quiet only as long as it is listened to.
@@ -211,11 +219,14 @@ impl Driver {
             {
                 return close;
             }
-            let deadline = self.next_deadline(stop, last_moved);
+            let mut deadline = self.next_deadline(stop, last_moved);
+            if let Some((_, until)) = &unwritable {
+                deadline = deadline.min(*until);
+            }
             let wake = Rc::clone(&self.shard.borrow().wake);
             let mut stopping = self.job.stop.clone();
             let turned = tokio::select! {
-                turned = std::future::poll_fn(|cx| self.turn(cx, &mut connection, may_read)) => turned,
+                turned = std::future::poll_fn(|cx| self.turn(cx, &mut connection, may_read, &mut unwritable)) => turned,
                 () = wake.notified() => Turned::default(),
                 () = self.core.room.notified(), if !may_read => Turned::default(),
                 _ = stopping.wait_for(Option::is_some), if stop.is_none() => Turned::default(),
@@ -233,16 +244,25 @@ impl Driver {
     }
 
     /// Writes what there is to write, then reads if that is allowed; pending when neither moves.
-    fn turn(&self, cx: &mut Context<'_>, connection: &mut Connection, may_read: bool) -> Poll<Turned> {
-        let written = turn::write(cx, connection, &mut self.shard.borrow_mut());
-        match written {
-            Err(close) if may_read => Poll::Ready(turn::read_rest(cx, connection, &self.core, &self.shard, close)),
-            Err(close) => Poll::Ready(Turned::closed(close)),
-            Ok(_) if may_read => turn::read(cx, connection, &self.core, &self.shard),
-            // With the last ack written a task that stops may be done.
-            Ok(true) => Poll::Ready(Turned::default()),
-            Ok(false) => Poll::Pending,
+    fn turn(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        may_read: bool,
+        unwritable: &mut Option<(Close, Instant)>,
+    ) -> Poll<Turned> {
+        if unwritable.is_none() {
+            match turn::write(cx, connection, &mut self.shard.borrow_mut()) {
+                Err(close) => {
+                    *unwritable = Some((close, Instant::now() + REST_WITHIN));
+                    return Poll::Ready(Turned::default());
+                }
+                // With the last ack written a task that stops may be done.
+                Ok(true) if !may_read => return Poll::Ready(Turned::default()),
+                Ok(_) => {}
+            }
         }
+        if may_read { turn::read(cx, connection, &self.core, &self.shard) } else { Poll::Pending }
     }
 
     /// Reading stops or starts again.
@@ -330,9 +350,7 @@ impl Driver {
         if let Some(broken) = &shard.broken {
             self.job.task.set_status(State::Failed, broken.message.clone());
             tracing::error!(shard = %self.job.task.shard, "{}", broken.message);
-            // A pipeline that is going cannot be changed any more, so it is tried again: what Kafka refuses may be mended there.
-            let may_pass = broken.may_pass || self.job.purpose == Purpose::Retire;
-            return Some(Close::Ended(End::Failed { may_pass }));
+            return Some(Close::Ended(End::Failed { may_pass: broken.may_pass }));
         }
         if let Some(why) = shard.place.sink.borrow().death() {
             return Some(Close::SinkDied { why: why.to_owned() });

@@ -75,28 +75,6 @@ pub(super) fn read(
     polled
 }
 
-/// Takes what has come over a connection that can no longer be written to, as far as there is room: to a broker that was killed it
-/// may count as handed over, and not be sent again.
-pub(super) fn read_rest(
-    cx: &mut Context<'_>,
-    connection: &mut Connection,
-    core: &Rc<Core>,
-    shard: &Rc<RefCell<Shard>>,
-    close: Close,
-) -> Turned {
-    let has_room = || {
-        let shard = shard.borrow();
-        !shard.holds_back && shard.has_room(&core.limits) && core.has_room(&shard.place)
-    };
-    let mut events = Vec::new();
-    while has_room()
-        && let Poll::Ready(Turned { events: more, close: None }) = read(cx, connection, core, shard)
-    {
-        events.extend(more);
-    }
-    Turned { events, close: Some(close) }
-}
-
 pub(super) fn receive(
     bytes: io::Result<usize>,
     core: &Rc<Core>,

@@ -78,9 +78,9 @@ impl Broker {
         groups
     }
 
-    pub(crate) fn restart(&mut self, until: Ms, facts: &mut Vec<Fact>) {
+    pub(crate) fn restart(&mut self, until: Ms, facts: &mut Vec<Fact>, chance: &mut Chance) {
         self.down_until = self.down_until.max(until);
-        if self.profile.clogs {
+        if self.profile.clogs && chance.below(2) == 0 {
             self.clog();
         }
         for number in self.connections.keys().copied().collect::<Vec<_>>() {
@@ -100,6 +100,7 @@ impl Broker {
         }
     }
 
+    /// It is killed; otherwise it is stopped, and sends again what was in flight.
     fn clog(&mut self) {
         for session in self.sessions.values_mut().filter(|session| !session.in_flight.is_empty()) {
             self.clogged.extend(session.filters.iter().cloned());

@@ -31,6 +31,7 @@ pub(super) struct Heard {
     pub(super) received: u64,
     /// To be written.
     pub(super) answers: Vec<u8>,
+    pub(super) has_subscribed: bool,
     pub(super) has_left: bool,
 }
 
@@ -62,7 +63,10 @@ impl Acks {
                     ensure!(self.complete < self.received, "PUBCOMP before its PUBREC");
                     self.complete = self.next(self.complete, body)?;
                 }
-                SUBSCRIBE => heard.answers.extend(self.granted(0x90, body)?),
+                SUBSCRIBE => {
+                    heard.answers.extend(self.granted(0x90, body)?);
+                    heard.has_subscribed = true;
+                }
                 UNSUBSCRIBE => heard.answers.extend(self.granted(0xB0, body)?),
                 PINGREQ => heard.answers.extend([0xD0, 0]),
                 DISCONNECT => heard.has_left = true,
@@ -81,9 +85,13 @@ impl Acks {
         Ok(before + 1)
     }
 
-    /// SUBACK or UNSUBACK for one filter: a shard has one here.
+    /// SUBACK or UNSUBACK for one filter: a shard has no more here.
     fn granted(&self, first: u8, body: &[u8]) -> anyhow::Result<Vec<u8>> {
         let Some([high, low]) = body.first_chunk() else { bail!("a packet without an id") };
+        let filter = if self.is_v5 { 3 + usize::from(*body.get(2).unwrap_or(&0)) } else { 2 };
+        let length = body.get(filter..).and_then(|rest| rest.first_chunk()).map(|length| u16::from_be_bytes(*length));
+        let end = filter + 2 + usize::from(length.unwrap_or(0)) + usize::from(first == 0x90);
+        ensure!(end == body.len(), "only one filter at a time is granted here");
         let codes: &[u8] = if first == 0x90 {
             &[self.qos]
         } else if self.is_v5 {
@@ -144,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_reminder_is_answered() {
-        let subscribe = [0x82, 8, 0, 9, 0, 0, 1, b'#', 1, 0];
+        let subscribe = [0x82, 7, 0, 9, 0, 0, 1, b'#', 1];
         let heard = Acks::new(1, true, 1, 0).take(&subscribe[..]).unwrap();
         assert_eq!(heard.answers, [0x90, 4, 0, 9, 0, 1]);
     }

@@ -55,22 +55,28 @@ impl Shared {
         // Flags, success; in MQTT 5 no properties: the defaults grant everything.
         let connack = [0x20, if is_v5 { 3 } else { 2 }, u8::from(is_present), 0, 0];
         stream.write_all(if is_v5 { &connack } else { &connack[..4] })?;
-        let acked = {
+        let (number, acked) = {
             let mut state = lock(&session.state);
-            *state = State { acked: state.acked, reads: state.reads, ..State::default() };
-            state.acked
+            let connections = state.connections + 1;
+            *state = State { connections, acked: state.acked, reads: state.reads, ..State::default() };
+            (connections, state.acked)
         };
+        // One that it takes over sees it, and ends.
+        session.changed.notify_all();
         let acks = Acks::new(self.flow.window, is_v5, self.flow.qos, acked);
         let written = Arc::new(Written::default());
         let (shared, listener, timed) = (Arc::clone(self), Arc::clone(&session), Arc::clone(&written));
         let reading = stream.try_clone()?;
         let reader = thread::spawn(move || {
-            let listened = shared.listen(reading, input, acks, &listener, &timed);
-            listener.close();
+            let listened = shared.listen(reading, input, acks, &listener, number, &timed);
+            let mut state = lock(&listener.state);
+            state.is_closed |= state.connections == number;
+            drop(state);
+            listener.changed.notify_all();
             listened
         });
         // Ends when the client has gone.
-        let _ = self.send(&stream, &session, acked, is_v5, &written);
+        let _ = self.send(&stream, &session, number, acked, is_v5, &written);
         let _ = stream.shutdown(Shutdown::Both);
         reader.join().map_err(|_| anyhow::anyhow!("a reader of acks panicked"))?
     }
@@ -80,6 +86,7 @@ impl Shared {
         &self,
         mut stream: &TcpStream,
         session: &Session,
+        number: u64,
         acked: u64,
         is_v5: bool,
         written: &Written,
@@ -87,24 +94,23 @@ impl Shared {
         let (flow, count) = (self.flow, self.packets.count as u64);
         let (start, first) = (Instant::now(), acked);
         let mut sent = acked;
-        // Nothing is sent before the client has subscribed.
-        let mut is_asked = false;
         loop {
-            let (acked, answers) = {
+            let (acked, answers, is_subscribed) = {
                 let state = lock(&session.state);
                 let is_full = |acked: u64| flow.qos > 0 && sent - acked >= u64::from(flow.window);
+                let is_over = |state: &State| state.is_closed || state.connections != number;
                 let waits = |state: &mut State| {
-                    !state.is_closed && state.answers.is_empty() && (!is_asked || is_full(state.acked))
+                    !is_over(state) && state.answers.is_empty() && (!state.is_subscribed || is_full(state.acked))
                 };
                 let mut state = session.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
-                if state.is_closed {
+                if is_over(&state) {
                     return Ok(());
                 }
-                (state.acked, std::mem::take(&mut state.answers))
+                (state.acked, std::mem::take(&mut state.answers), state.is_subscribed)
             };
-            if !answers.is_empty() {
-                stream.write_all(&answers)?;
-                is_asked = true;
+            stream.write_all(&answers)?;
+            if !is_subscribed {
+                continue;
             }
             let mut room = CHUNK.min(count - sent % count);
             if flow.qos > 0 {
@@ -128,7 +134,10 @@ impl Shared {
             }
             stream.write_all(self.packets.bytes(is_v5, at, usize::try_from(room)?))?;
             if flow.qos == 0 {
-                lock(&session.state).acked = sent;
+                let mut state = lock(&session.state);
+                if state.connections == number {
+                    state.acked = sent;
+                }
             }
         }
     }
@@ -140,6 +149,7 @@ impl Shared {
         mut input: Vec<u8>,
         mut acks: Acks,
         session: &Session,
+        number: u64,
         written: &Written,
     ) -> anyhow::Result<()> {
         let mut received = acks.complete;
@@ -152,11 +162,15 @@ impl Shared {
             }
             if heard.taken > 0 {
                 let mut state = lock(&session.state);
+                if state.connections != number {
+                    return Ok(());
+                }
                 if self.flow.qos > 0 {
                     state.acked = acks.complete;
                 }
                 state.reads += u64::from(heard.received > 0);
                 state.answers.extend(heard.answers);
+                state.is_subscribed |= heard.has_subscribed;
                 session.changed.notify_all();
             }
             // A client that is killed resets the connection.

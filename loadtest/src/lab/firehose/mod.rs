@@ -2,7 +2,7 @@
 //!
 //! Every session gets readings of its own, whatever it subscribes to, at most one window of them unacknowledged. They are encoded
 //! beforehand, so that a reading costs a copy to a socket. It relies on acks in the order of the readings [MQTT-4.6.0-2], checks it,
-//! and fails where they come otherwise.
+//! and fails where they come otherwise. What was not acknowledged when a connection ended is sent again as if it were new, without DUP.
 
 mod acks;
 mod connection;
@@ -46,7 +46,7 @@ pub struct Flow {
 pub struct Counts {
     /// Readings whose last ack has come, by client id; with `QoS` 0: readings written.
     pub acked: BTreeMap<String, u64>,
-    /// Reads from sockets that brought acks: about as many as the client's writes.
+    /// Reads from sockets that brought first acks: about as many as the client's writes of them.
     pub reads: u64,
     /// From the writing of a reading to its first ack, in microseconds.
     pub latency_us: Latency,
@@ -87,10 +87,14 @@ struct Session {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Connections so far. Only the last one may change anything; those before end when they see it.
+    connections: u64,
     acked: u64,
     reads: u64,
     /// What is to be written before more readings: answers to what the client asked.
     answers: Vec<u8>,
+    /// Before that nothing is sent.
+    is_subscribed: bool,
     is_closed: bool,
 }
 
@@ -113,10 +117,18 @@ impl Firehose {
         });
         let accepting = Arc::clone(&shared);
         thread::Builder::new().name("firehose".to_owned()).spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
+            loop {
+                let accepted = listener.accept();
                 if accepting.is_over.load(Relaxed) {
                     break;
                 }
+                let stream = match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        accepting.fail(format!("accepting a connection: {error}"));
+                        continue;
+                    }
+                };
                 let serving = Arc::clone(&accepting);
                 thread::spawn(move || {
                     if let Err(error) = serving.serve(stream) {
@@ -153,7 +165,8 @@ impl Drop for Firehose {
         // The thread that accepts looks when somebody comes.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
         for session in lock(&self.shared.sessions).values() {
-            session.close();
+            lock(&session.state).is_closed = true;
+            session.changed.notify_all();
         }
     }
 }
@@ -210,13 +223,6 @@ pub fn counts_of(port: u16) -> anyhow::Result<Counts> {
     match serde_json::from_reader(stream).context("the firehose's answer")? {
         Told::Counts(counts) => Ok(counts),
         Told::Failed(why) => anyhow::bail!("{why}"),
-    }
-}
-
-impl Session {
-    fn close(&self) {
-        lock(&self.state).is_closed = true;
-        self.changed.notify_all();
     }
 }
 

@@ -180,8 +180,8 @@ impl Session {
         }
     }
 
-    /// Keeps the connection alive, and readings of shared filters coming. `is_reading`: the socket is being read; silence counts only then. Call it at the deadline, and when
-    /// reading stops or starts again.
+    /// Keeps the connection alive, and readings of shared filters coming. `is_reading`: the socket is being read; silence counts only
+    /// then. Call it at the deadline, and when reading stops or starts again.
     pub fn tick(&mut self, now: Instant, out: &mut BytesMut, is_reading: bool) -> Result<(), SessionError> {
         let ticked = match &mut self.phase {
             Phase::Closed => Ok(false),

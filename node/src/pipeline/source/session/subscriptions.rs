@@ -3,6 +3,7 @@
 //! After every CONNACK all wanted filters are subscribed again (harmless [MQTT-3.8.4-3]) and then those that are wanted no more are
 //! unsubscribed, so that a lost SUBSCRIBE or a change made while disconnected needs no memory elsewhere. In this order, and
 //! the second only when the first is answered: a topic that old and new filters have in common is subscribed to at every moment.
+//! A broker that is silent is [reminded](super::reminder) of the shared filters.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -188,10 +189,13 @@ impl Subscriptions {
         if acks.codes.len() != request.filters.len() {
             return Err(SessionError::protocol("a SUBACK with a wrong number of reason codes [MQTT-3.8.4-6]"));
         }
+        if request.asks == Asks::Remind {
+            return Ok(self.reminded(&request, acks));
+        }
         for (filter, code) in request.filters.into_iter().zip(acks.codes.iter()) {
             match Qos::from_number(*code) {
                 Some(qos) => {
-                    if qos < self.qos && request.asks == Asks::Subscribe {
+                    if qos < self.qos {
                         self.answers.notes.push(format!(
                             "the MQTT broker grants QoS {qos} instead of {} for {filter:?}: what it sends is delivered at most that surely",
                             self.qos
@@ -207,12 +211,16 @@ impl Subscriptions {
         if self.under_way.iter().any(|request| request.asks.is_subscribe()) {
             return Ok(None);
         }
-        let answers = std::mem::take(&mut self.answers);
-        if request.asks == Asks::Remind && answers.refused.is_empty() {
-            return Ok(None);
-        }
         self.unsubscribe_stale(now, out)?;
-        Ok(Some(Event::Subscribed(Box::new(answers))))
+        Ok(Some(Event::Subscribed(Box::new(std::mem::take(&mut self.answers)))))
+    }
+
+    /// A refusal need not end the subscription that there is. It is told once, and the broker is not asked again on this connection.
+    fn reminded(&mut self, request: &Request, acks: &Acks) -> Option<Event> {
+        let (filter, code) = request.filters.iter().zip(acks.codes.iter()).find(|(_, code)| **code >= 0x80)?;
+        self.reminder.take()?;
+        let refused = RefusedFilter { filter: filter.clone(), code: *code };
+        Some(Event::Noted(format!("{refused}, though it is subscribed to already: readings may stop coming")))
     }
 
     pub(super) fn unsuback(&mut self, acks: &Acks, now: Instant) -> Result<Option<Event>, SessionError> {
@@ -256,7 +264,7 @@ impl Subscriptions {
         request.ok_or_else(|| SessionError::protocol("a SUBACK or UNSUBACK for nothing that was asked [MQTT-2.2.1-6]"))
     }
 
-    /// Requests are answered long before 65,535 more are made: a change of filters is an operator's act.
+    /// Requests are answered long before 65,535 more are made: a connection asks once, and then only when nothing is under way.
     fn next_packet_id(&mut self) -> u16 {
         self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
         self.last_packet_id
