@@ -28,6 +28,9 @@ pub(crate) struct ChaosArgs {
     /// The program `sluice` [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) sluice: Option<PathBuf>,
+    /// Plain subscriptions, one shard a pipeline: for MQTT brokers that lose what a shared subscription has in flight when they die
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// The nodes know each other by certificates, and talk in TLS
     #[arg(long)]
     pub(crate) tls: bool,

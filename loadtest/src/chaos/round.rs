@@ -27,9 +27,10 @@ pub(crate) fn play(
     number: usize,
 ) -> anyhow::Result<report::Fault> {
     let replay = format!(
-        "loadtest chaos --nodes {} --mqtt {}{} --rate {} --lease {}ms --rounds 1 --seed {seed} --faults {}",
+        "loadtest chaos --nodes {} --mqtt {}{}{} --rate {} --lease {}ms --rounds 1 --seed {seed} --faults {}",
         args.nodes,
         args.mqtt.name(),
+        if args.plain { " --plain" } else { "" },
         if args.tls { " --tls" } else { "" },
         args.rate,
         args.lease.as_millis(),

@@ -2,7 +2,7 @@
 //!
 //! Half of the shards are *cells*: pipelines of one shard, each with the readings of a zone of its own, so that the gap of a shard
 //! can be seen from outside. The other half is one pipeline of many shards that share two zones, as most users have it; whose
-//! reading went through which of them nobody outside can tell.
+//! reading went through which of them nobody outside can tell. With `--plain` there are only cells, and their subscriptions are plain.
 
 use std::{
     collections::BTreeSet,
@@ -51,6 +51,8 @@ pub(crate) struct Stage {
     pub(crate) timeline: Timeline,
     pub(crate) lease: Duration,
     cells: u8,
+    /// Shards of the pipeline that shares its zones; 0: there is none.
+    sharing: u8,
     /// Cuts that have not been mended.
     cuts: Vec<(End, End)>,
     /// Nodes that ended and that nobody had ended.
@@ -87,7 +89,8 @@ impl Stage {
         cluster.start()?;
         timeline.say("all nodes are ready");
         let cells = 2 * args.nodes;
-        let pipelines = pipelines(cells, &mqtt.url(), &kafka.servers(), &topic.name);
+        let sharing = if args.plain { 0 } else { cells };
+        let pipelines = pipelines(cells, sharing, &mqtt.url(), &kafka.servers(), &topic.name);
         for pipeline in &pipelines {
             eventually("the pipeline is applied", || Ok(cluster.admin()?.apply(&pipeline.yaml())?))?;
         }
@@ -99,8 +102,8 @@ impl Stage {
             kafka: kafka.servers(),
             kafka_topic: topic.name,
             topic_template: "chaos/{zone}/{device}/reading".to_owned(),
-            zones: cells + SHARED_ZONES,
-            devices: u32::from(cells + SHARED_ZONES) * DEVICES_PER_ZONE,
+            zones: cells + shared_zones(sharing),
+            devices: u32::from(cells + shared_zones(sharing)) * DEVICES_PER_ZONE,
             rate: args.rate,
         })?;
         Ok(Self {
@@ -111,6 +114,7 @@ impl Stage {
             timeline,
             lease: args.lease,
             cells,
+            sharing,
             cuts: Vec::new(),
             unexpected_ends: Vec::new(),
         })
@@ -118,7 +122,7 @@ impl Stage {
 
     /// Waits until all is well.
     pub(crate) fn wait_well(&self, patience: Duration) -> anyhow::Result<View> {
-        self.cluster.wait_well(usize::from(self.cells) * 2, patience)
+        self.cluster.wait_well(usize::from(self.cells + self.sharing), patience)
     }
 
     /// From now on nothing that `from` sends arrives at `to`, until [`Self::heal`].
@@ -170,7 +174,7 @@ impl Stage {
     /// Every shard.
     pub(crate) fn all_shards(&self) -> BTreeSet<Shard> {
         let cells = (0..self.cells).map(|cell| (cell_name(cell), 0));
-        cells.chain((0..u32::from(self.cells)).map(|index| (SHARED.to_owned(), index))).collect()
+        cells.chain((0..u32::from(self.sharing)).map(|index| (SHARED.to_owned(), index))).collect()
     }
 
     /// Copies the logs and configurations of all nodes, and the broker's log.
@@ -195,12 +199,19 @@ fn cell_name(cell: u8) -> String {
     format!("cell-{}", zone_name(cell).trim_start_matches("zone").to_lowercase())
 }
 
-fn pipelines(cells: u8, mqtt: &str, kafka: &str, topic: &str) -> Vec<Pipeline> {
+fn shared_zones(sharing: u8) -> u8 {
+    if sharing == 0 { 0 } else { SHARED_ZONES }
+}
+
+fn pipelines(cells: u8, sharing: u8, mqtt: &str, kafka: &str, topic: &str) -> Vec<Pipeline> {
     let filter = |zone| format!("chaos/{}/#", zone_name(zone));
     let base = |name: &str| Pipeline { receive_maximum: WINDOW, ..Pipeline::new(name, mqtt, kafka, topic) };
-    let of_cell = |cell| Pipeline { filters: vec![filter(cell)], ..base(&cell_name(cell)) };
+    let source = if sharing == 0 { vec!["shared: false".to_owned()] } else { Vec::new() };
+    let of_cell = |cell| Pipeline { filters: vec![filter(cell)], source: source.clone(), ..base(&cell_name(cell)) };
     let mut pipelines: Vec<Pipeline> = (0..cells).map(of_cell).collect();
-    let filters = (cells..cells + SHARED_ZONES).map(filter).collect();
-    pipelines.push(Pipeline { filters, shards: u32::from(cells), ..base(SHARED) });
+    if sharing > 0 {
+        let filters = (cells..cells + shared_zones(sharing)).map(filter).collect();
+        pipelines.push(Pipeline { filters, shards: u32::from(sharing), ..base(SHARED) });
+    }
     pipelines
 }
