@@ -34,7 +34,7 @@ pub struct Broker {
 pub struct Link {
     stream: TcpStream,
     input: Vec<u8>,
-    /// What every filter is granted, once one was.
+    /// What the one filter of a shard was granted, once it was.
     granted: Option<u8>,
 }
 
@@ -144,23 +144,25 @@ impl Link {
         Ok(packet)
     }
 
-    /// Takes SUBSCRIBE and grants every filter.
+    /// Takes SUBSCRIBE and grants its one filter.
     ///
     /// # Errors
     /// It is not SUBSCRIBE that comes.
-    pub fn grant_subscription(&mut self, qos: u8, filters: usize) -> anyhow::Result<Packet> {
+    pub fn grant_subscription(&mut self, qos: u8) -> anyhow::Result<Packet> {
         let subscribe = self.expect(SUBSCRIBE)?;
-        self.grant(&subscribe, qos, filters)?;
-        self.granted = Some(qos);
+        self.grant(&subscribe, qos)?;
         Ok(subscribe)
     }
 
-    fn grant(&mut self, subscribe: &Packet, qos: u8, filters: usize) -> anyhow::Result<()> {
+    /// Grants the one filter of this SUBSCRIBE, and of those to come.
+    ///
+    /// # Errors
+    /// It has no packet id, or the client is gone.
+    pub fn grant(&mut self, subscribe: &Packet, qos: u8) -> anyhow::Result<()> {
         let id = subscribe.id().context("SUBSCRIBE has a packet id")?;
         let [high, low] = id.to_be_bytes();
-        let mut bytes = vec![0x90, u8::try_from(3 + filters)?, high, low, 0];
-        bytes.extend(std::iter::repeat_n(qos, filters));
-        self.send(&bytes)
+        self.granted = Some(qos);
+        self.send(&[0x90, 4, high, low, 0, qos])
     }
 
     /// Fails if anything but a ping or a reminder comes within `time`.
@@ -174,8 +176,7 @@ impl Link {
         }
     }
 
-    /// The next packet but pings and reminders of the one filter that a shard has in these tests; `None`: none came in time, or the client
-    /// closed.
+    /// The next packet but pings and reminders; `None`: none came in time, or the client closed.
     ///
     /// # Errors
     /// The connection broke.
@@ -188,7 +189,7 @@ impl Link {
                     continue;
                 }
                 if let Some(qos) = self.granted.filter(|_| packet.kind == SUBSCRIBE) {
-                    self.grant(&packet, qos, 1)?;
+                    self.grant(&packet, qos)?;
                     continue;
                 }
                 return Ok(Some(packet));

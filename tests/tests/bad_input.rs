@@ -127,7 +127,7 @@ fn a_refused_subscription_is_shown_in_the_status() -> anyhow::Result<()> {
     pipeline.filters = vec!["secret/#".to_owned()];
     let node = Node::start(&[pipeline.yaml()])?;
     let mut link = broker.accept_session(false)?;
-    link.grant_subscription(0x87, 1)?; // not authorized
+    link.grant_subscription(0x87)?; // not authorized
     eventually("the status names the filter", || {
         let assignments = node.admin()?.assignments()?;
         let message = &assignments.first().context("no shard")?.message;

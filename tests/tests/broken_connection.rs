@@ -24,12 +24,12 @@ fn what_has_come_over_a_connection_is_delivered_though_it_can_no_longer_be_writt
     let topic = Topic::create(&kafka, "broken", 6, &[])?;
     let broker = Broker::listen()?;
     let url = format!("mqtt://127.0.0.1:{}", broker.port);
-    let _node = Node::start(&[Pipeline::new("broken", &url, &kafka, &topic.name).yaml()])?;
+    let node = Node::start(&[Pipeline::new("broken", &url, &kafka, &topic.name).yaml()])?;
     let mut sent = 0;
     rounds(|round| {
         for _ in 0..3 {
             let mut link = broker.accept_session(sent > 0)?;
-            link.grant_subscription(1, 1)?;
+            link.grant_subscription(1)?;
             for first in (1..=READINGS).step_by(usize::from(CHUNK)) {
                 let chunk = first..first + CHUNK;
                 let chunk = chunk.map(|id| publish(1, id, false, &format!("factory/{}", id % 50), b"21.5"));
@@ -46,5 +46,7 @@ fn what_has_come_over_a_connection_is_delivered_though_it_can_no_longer_be_writt
             })?;
         }
         Ok(())
-    })
+    })?;
+    ensure!(node.log()?.contains("can no longer be written to"), "no connection broke while acks were written");
+    Ok(())
 }

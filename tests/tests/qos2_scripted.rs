@@ -36,7 +36,7 @@ fn a_release_of_an_unknown_id_after_a_restart_is_answered() -> anyhow::Result<()
     let broker = Broker::listen()?;
     let mut node = Node::start(&[pipeline(&broker, &kafka, &topic, 2).yaml()])?;
     let mut link = broker.accept_session(false)?;
-    link.grant_subscription(2, 1)?;
+    link.grant_subscription(2)?;
     link.publish(2, 7, false, "factory/a", b"1")?;
     expect_ids(&mut link, PUBREC, &[7])?;
     node.kill()?;
@@ -54,8 +54,7 @@ fn a_release_of_an_unknown_id_after_a_restart_is_answered() -> anyhow::Result<()
         }
         // It may subscribe again first.
         ensure!(packet.kind == sluice_tests::scripted::SUBSCRIBE, "{packet:?}");
-        let [high, low] = packet.id().context("a packet id")?.to_be_bytes();
-        link.send(&[0x90, 4, high, low, 0, 2])?;
+        link.grant(&packet, 2)?;
     }
     // The id is free again: its next use is a new reading.
     link.publish(2, 7, false, "factory/a", b"2")?;
@@ -72,7 +71,7 @@ fn an_id_that_is_not_released_is_not_delivered_twice_within_a_session() -> anyho
     let broker = Broker::listen()?;
     let _node = Node::start(&[pipeline(&broker, &kafka, &topic, 2).yaml()])?;
     let mut link = broker.accept_session(false)?;
-    link.grant_subscription(2, 1)?;
+    link.grant_subscription(2)?;
     link.publish(2, 5, false, "factory/a", b"1")?;
     expect_ids(&mut link, PUBREC, &[5])?;
     // The same id again on the same connection, with and without DUP: PUBREC again, and nothing more [MQTT-4.3.3-10].
@@ -91,8 +90,7 @@ fn an_id_that_is_not_released_is_not_delivered_twice_within_a_session() -> anyho
             break;
         }
         ensure!(packet.kind == sluice_tests::scripted::SUBSCRIBE, "{packet:?}");
-        let [high, low] = packet.id().context("a packet id")?.to_be_bytes();
-        link.send(&[0x90, 4, high, low, 0, 2])?;
+        link.grant(&packet, 2)?;
     }
     link.release(5)?;
     expect_ids(&mut link, PUBCOMP, &[5])?;
@@ -118,7 +116,7 @@ fn acknowledgements_leave_in_receive_order_although_kafka_acknowledges_out_of_or
         .collect();
     let _node = Node::start(&[pipeline.yaml()])?;
     let mut link = broker.accept_session(false)?;
-    link.grant_subscription(1, 1)?;
+    link.grant_subscription(1)?;
     let ids: Vec<u16> = (0..500).map(|number: u16| number.wrapping_mul(7_919) % 60_000 + 1).collect();
     for (number, id) in ids.iter().enumerate() {
         link.publish(1, *id, false, &format!("factory/{}/{}", number % 4, number % 31), b"x")?;
@@ -141,7 +139,7 @@ fn nothing_is_acknowledged_before_kafka_has_it() -> anyhow::Result<()> {
     let broker = Broker::listen()?;
     let _node = Node::start(&[pipeline(&broker, &kafka.servers(), &topic, 1).yaml()])?;
     let mut link = broker.accept_session(false)?;
-    link.grant_subscription(1, 1)?;
+    link.grant_subscription(1)?;
     link.publish(1, 1, false, "factory/a", b"1")?;
     expect_ids(&mut link, PUBACK, &[1])?;
     kafka.process()?.pause()?;

@@ -49,13 +49,16 @@ impl Bed {
     ///
     /// # Errors
     /// It could not be made, or something that was acknowledged is not in Kafka.
+    #[expect(clippy::cast_precision_loss, reason = "a count far below 2^53")]
     pub(crate) fn run(&self, case: &Case, args: &BenchArgs) -> anyhow::Result<Run> {
         let topic = Topic::create(&self.kafka.servers(), "bench", PARTITIONS, &[])?;
         let mut firehose = Hose::start(case)?;
         let site = Site { program: args.sluice.clone(), ..Site::default() };
         let config = format!("lanes: {}\nlog: {{filter: warn}}\n", case.lanes);
-        let pipeline = pipeline(case, &firehose.url(), &self.kafka.servers(), &topic.name);
-        let mut node = Node::prepare_at(&site, &[pipeline], &config)?;
+        let mut pipeline = pipeline(case, &firehose.url(), &self.kafka.servers(), &topic.name);
+        pipeline.kafka_properties.retain(|(known, _)| args.kafka.iter().all(|(key, _)| key != known));
+        pipeline.kafka_properties.extend(args.kafka.iter().cloned());
+        let mut node = Node::prepare_at(&site, &[pipeline.yaml()], &config)?;
         node.start_again()?;
         eventually("readings flow on every session", || {
             let counts = firehose.counts()?;
@@ -64,8 +67,8 @@ impl Bed {
             Ok(())
         })?;
         thread::sleep(WARM_UP);
-        let instructions = Instructions::count(node.process()?.pid(), args.seconds);
         let before = Look::take(&firehose, &mut node, &topic)?;
+        let instructions = Instructions::count(node.process()?.pid(), args.seconds);
         thread::sleep(args.seconds);
         let after = Look::take(&firehose, &mut node, &topic)?;
         let resident_bytes = node.process()?.resident_bytes()?;
@@ -74,11 +77,14 @@ impl Bed {
             // Asked afterwards, so Kafka has at least as much.
             let (acked, held) = (after.acked(), u64::try_from(topic.count()?)?);
             ensure!(held >= acked, "{acked} readings were acknowledged, Kafka has {held}");
+            let connections = after.counts.connections;
+            ensure!(connections == u64::from(case.sessions), "sessions connected anew, {connections} times in all");
         }
         firehose.process.check_running()?;
         drop(node);
         topic.delete()?;
-        Ok(Run::of(&before, &after, resident_bytes, instructions))
+        let instructions_per_second = instructions.map(|count| count as f64 / args.seconds.as_secs_f64());
+        Ok(Run::of(&before, &after, resident_bytes, instructions_per_second))
     }
 }
 
@@ -136,7 +142,7 @@ impl Hose {
     }
 }
 
-fn pipeline(case: &Case, mqtt: &str, kafka: &str, topic: &str) -> String {
+fn pipeline(case: &Case, mqtt: &str, kafka: &str, topic: &str) -> Pipeline {
     let mut pipeline = Pipeline::new("bench", mqtt, kafka, topic);
     pipeline.qos = case.qos;
     pipeline.shards = case.sessions;
@@ -157,5 +163,5 @@ fn pipeline(case: &Case, mqtt: &str, kafka: &str, topic: &str) -> String {
             .mapping
             .push(format!("{{regex: \"factory/(?P<zone>[^/]+)/(?P<device>[^/]+)/reading\", topic: {topic}, {key}}}")),
     }
-    pipeline.yaml()
+    pipeline
 }

@@ -3,17 +3,21 @@
 
 mod bed;
 mod case;
+mod descriptors;
 mod instructions;
+mod plot;
 mod report;
 
 use std::{
     fmt::Write as _,
+    fs,
     io::{self, Write as _},
     path::PathBuf,
     thread,
     time::Duration,
 };
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
@@ -44,12 +48,23 @@ pub(crate) struct BenchArgs {
     /// How long a run is measured
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub(crate) seconds: Duration,
+    /// A property of librdkafka for every case, such as linger.ms=0; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
+    pub(crate) kafka: Vec<(String, String)>,
     /// The program `sluice` [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) sluice: Option<PathBuf>,
+    /// Draw the figures, too, as an SVG file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Form of the report: a table, or an object a case and line; progress goes to stderr
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+fn property(text: &str) -> anyhow::Result<(String, String)> {
+    let (key, value) = text.split_once('=').context("a property looks like linger.ms=0")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// What the firehose in a process of its own is told.
@@ -78,10 +93,11 @@ pub(crate) fn main(args: &BenchArgs) -> anyhow::Result<(String, bool)> {
         return Ok((list(&cases, args.output)?, true));
     }
     process::be_quiet();
+    descriptors::check(cases.iter().map(|case| case.sessions).max().unwrap_or(0))?;
     let bed = Bed::set()?;
-    let mut text = String::new();
+    let (mut out, mut reports) = (io::stdout(), Vec::new());
     if args.output == Output::Text {
-        text += &report::head();
+        out.write_all(report::head().as_bytes())?;
     }
     for case in &cases {
         let mut runs = Vec::new();
@@ -94,13 +110,19 @@ pub(crate) fn main(args: &BenchArgs) -> anyhow::Result<(String, bool)> {
             );
             runs.push(run);
         }
-        let Some(report) = Report::of(case, runs) else { continue };
+        let Some(report) = Report::of(case, args, runs) else { continue };
+        // Each at once: a run that fails later takes nothing with it.
         match args.output {
-            Output::Text => text += &report::line(&report),
-            Output::Json => writeln!(text, "{}", serde_json::to_string(&report)?)?,
+            Output::Text => out.write_all(report::line(&report).as_bytes())?,
+            Output::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
         }
+        out.flush()?;
+        reports.push(report);
     }
-    Ok((text, true))
+    if let Some(file) = &args.svg {
+        fs::write(file, plot::svg(&reports)).with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok((String::new(), true))
 }
 
 fn list(cases: &[Case], output: Output) -> anyhow::Result<String> {

@@ -1,10 +1,10 @@
 //! The figures, for people and for programs. The field names are the JSON's; they are stable.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::{bed::Look, case::Case};
+use super::{BenchArgs, bed::Look, case::Case};
 use crate::lab::firehose::Latency;
 
 /// What one run found.
@@ -16,7 +16,7 @@ pub(crate) struct Run {
     pub(crate) node_cores: f64,
     pub(crate) node_resident_bytes: u64,
     /// First acks that came with one read of the broker's: about as many as the node wrote at once.
-    pub(crate) acks_per_write: f64,
+    pub(crate) acks_per_write: Option<f64>,
     /// From the broker's write to its read of the ack; none with `QoS` 0.
     pub(crate) latency_us: Option<Latency>,
     pub(crate) instructions_per_reading: Option<f64>,
@@ -24,7 +24,12 @@ pub(crate) struct Run {
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
 impl Run {
-    pub(crate) fn of(before: &Look, after: &Look, node_resident_bytes: u64, instructions: Option<u64>) -> Self {
+    pub(crate) fn of(
+        before: &Look,
+        after: &Look,
+        node_resident_bytes: u64,
+        instructions_per_second: Option<f64>,
+    ) -> Self {
         let readings = after.held.saturating_sub(before.held) as f64;
         let (time, cpu) = ((after.at - before.at).as_secs_f64(), (after.cpu_time - before.cpu_time).as_secs_f64());
         let reads = after.counts.reads.saturating_sub(before.counts.reads);
@@ -33,14 +38,14 @@ impl Run {
             readings_per_cpu_second: readings / cpu.max(0.01),
             node_cores: cpu / time,
             node_resident_bytes,
-            acks_per_write: if reads == 0 { 0.0 } else { readings / reads as f64 },
+            acks_per_write: (reads > 0).then(|| readings / reads as f64),
             latency_us: (reads > 0).then_some(after.counts.latency_us),
-            instructions_per_reading: instructions.map(|count| count as f64 / readings.max(1.0)),
+            instructions_per_reading: instructions_per_second.map(|count| count * time / readings.max(1.0)),
         }
     }
 }
 
-/// What the runs of a case found: the run with the median of readings per CPU-second, and how far the others lie.
+/// What the runs of a case found: the run with the median of readings per CPU-second (the lower of two), and how far the others lie.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) case: &'static str,
@@ -49,20 +54,26 @@ pub(crate) struct Report {
     pub(crate) median: Run,
     pub(crate) readings_per_cpu_second_min: f64,
     pub(crate) readings_per_cpu_second_max: f64,
+    /// How long each run was measured.
+    pub(crate) seconds: f64,
     pub(crate) settings: Case,
+    /// librdkafka's properties that were given besides.
+    pub(crate) kafka: BTreeMap<String, String>,
 }
 
 impl Report {
     /// `runs` must hold one at least.
-    pub(crate) fn of(case: &Case, mut runs: Vec<Run>) -> Option<Self> {
+    pub(crate) fn of(case: &Case, args: &BenchArgs, mut runs: Vec<Run>) -> Option<Self> {
         runs.sort_by(|one, other| one.readings_per_cpu_second.total_cmp(&other.readings_per_cpu_second));
         Some(Self {
             case: case.name,
             runs: runs.len(),
-            median: runs.get(runs.len() / 2)?.clone(),
+            median: runs.get(runs.len().checked_sub(1)? / 2)?.clone(),
             readings_per_cpu_second_min: runs.first()?.readings_per_cpu_second,
             readings_per_cpu_second_max: runs.last()?.readings_per_cpu_second,
+            seconds: args.seconds.as_secs_f64(),
             settings: *case,
+            kafka: args.kafka.iter().cloned().collect(),
         })
     }
 }
@@ -89,14 +100,14 @@ pub(crate) fn line(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{:<24} {:>12.0} {:>21} {:>11.0} {:>6.2} {:>8.0} {:>9.1} {:>8} {:>8} {:>9}",
+        "{:<24} {:>12.0} {:>21} {:>11.0} {:>6.2} {:>8.0} {:>9} {:>8} {:>8} {:>9}",
         report.case,
         run.readings_per_cpu_second,
         spread,
         run.readings_per_second,
         run.node_cores,
         run.node_resident_bytes as f64 / 1_048_576.0,
-        run.acks_per_write,
+        run.acks_per_write.map_or("-".to_owned(), |acks| format!("{acks:.1}")),
         ms(|latency| latency.p50),
         ms(|latency| latency.p99),
         instructions,

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long a connection that cannot be written to is still read. To a broker that was killed what it had sent may count as handed over, and
-/// not be sent again. What has come is in the socket, with the end behind it: only back-pressure makes this wait.
+/// not be sent again. What has come is in the socket, with the end behind it, so that only back-pressure makes this wait.
 const REST_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a connection came to its end.
@@ -201,10 +201,11 @@ impl Driver {
         let (mut last_moved, mut was_reading) = (Instant::now(), true);
         let mut unwritable = None;
         loop {
-            if let Some((close, _)) = unwritable.take_if(|(_, until)| *until <= Instant::now()) {
+            let stop = self.stop();
+            // A task that stops reads no more, whatever there is.
+            if let Some((close, _)) = unwritable.take_if(|(_, until)| stop.is_some() || *until <= Instant::now()) {
                 return close;
             }
-            let stop = self.stop();
             let may_read = self.may_read(stop);
             // A broker is quiet only as long as it is listened to.
             if !was_reading || !may_read || self.shard.borrow().is_busy() {
@@ -238,7 +239,8 @@ impl Driver {
                 }
             }
             if let Some(close) = turned.close {
-                return close;
+                // That it could not be written to was there first, and says more than its end.
+                return unwritable.map_or(close, |(first, _)| first);
             }
         }
     }

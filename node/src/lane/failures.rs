@@ -87,7 +87,7 @@ fn refused(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
     let (name, code) = (topic_of(shard, place, failure.seq), failure.code);
     if origin.dead_letter.is_some() {
         let message = format!(
-            "a reading on MQTT topic {:?}, {} bytes, cannot be kept: the dead-letter topic {name} refuses it too: {code}: {}; then pause and resume the pipeline",
+            "a reading on MQTT topic {:?}, {} bytes, cannot be kept: the dead-letter topic {name} refuses it too: {code}: {}; then pause and resume the pipeline, or, if it is being deleted, delete it with --discard",
             origin.route.mqtt_topic,
             failure.payload.len(),
             advice(code)
@@ -103,7 +103,7 @@ fn bury(core: &Core, place: &Place, shard: &mut Shard, record: Record, letter: D
     let Some(origin) = shard.tracker.origin_mut(record.seq) else { return };
     let Some(name) = &shard.manifest.dead_letter_topic else {
         let message = format!(
-            "a reading on MQTT topic {:?}, {} bytes, cannot be delivered: {}; give the pipeline a dead_letter_topic, or mend the cause, then pause and resume the pipeline",
+            "a reading on MQTT topic {:?}, {} bytes, cannot be delivered: {}; give the pipeline a dead_letter_topic, or mend the cause, then pause and resume the pipeline, or, if it is being deleted, delete it with --discard",
             origin.route.mqtt_topic,
             record.payload.len(),
             letter.reason

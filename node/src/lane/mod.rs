@@ -41,7 +41,7 @@ use tokio::{
     runtime::Builder,
     sync::mpsc,
     task::{JoinSet, LocalSet, yield_now},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use self::core::Core;
@@ -57,6 +57,10 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// How often the partition counts of known topics are asked for again: as often as an operator may be waiting for a new
 /// partition to be used.
 const PARTITIONS_EVERY: u32 = 60;
+
+/// Kafka answers for each partition by itself, and what has come within this time (up to twice as long, as timers go) is taken together:
+/// many small windows would else cost a write to a socket for every few acks. Answers after a pause are taken at once.
+const REPORTS_EVERY: Duration = Duration::from_millis(1);
 
 /// How long one question for a partition count may take.
 const QUERY_WITHIN: Duration = Duration::from_secs(2);
@@ -143,14 +147,19 @@ async fn run(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let round = Cell::new(0_u32);
     let mut is_open = true;
+    let mut taken_at = Instant::now();
     while is_open || !jobs.is_empty() {
         tokio::select! {
             rung = ring.readable() => {
                 rung?;
+                if let Some(left) = REPORTS_EVERY.checked_sub(taken_at.elapsed()) {
+                    sleep(left).await;
+                }
                 silence(&ring)?;
                 while !core.take_reports() {
                     yield_now().await;
                 }
+                taken_at = Instant::now();
             }
             job = inbox.recv(), if is_open => match job {
                 Some(job) => {

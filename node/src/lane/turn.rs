@@ -37,7 +37,10 @@ impl Turned {
 pub(super) fn write(cx: &mut Context<'_>, connection: &mut Connection, shard: &mut Shard) -> Result<bool, Close> {
     let was_empty = shard.out.is_empty();
     match connection.poll_write_from(cx, &mut shard.out) {
-        Poll::Ready(Err(error)) => Err(broke(&error)),
+        Poll::Ready(Err(error)) => {
+            let why = format!("the connection to the MQTT broker can no longer be written to: {error}");
+            Err(Close::Lost { why, is_retryable: true })
+        }
         Poll::Ready(Ok(())) | Poll::Pending => Ok(!was_empty && shard.out.is_empty()),
     }
 }

@@ -80,6 +80,7 @@ impl Broker {
 
     pub(crate) fn restart(&mut self, until: Ms, facts: &mut Vec<Fact>, chance: &mut Chance) {
         self.down_until = self.down_until.max(until);
+        // Else it was stopped, and sends again what was in flight.
         if self.profile.clogs && chance.below(2) == 0 {
             self.clog();
         }
@@ -100,7 +101,7 @@ impl Broker {
         }
     }
 
-    /// It is killed; otherwise it is stopped, and sends again what was in flight.
+    /// It was killed.
     fn clog(&mut self) {
         for session in self.sessions.values_mut().filter(|session| !session.in_flight.is_empty()) {
             self.clogged.extend(session.filters.iter().cloned());

@@ -16,7 +16,7 @@ pub(crate) struct Profile {
     pub(crate) restart: Restart,
     /// What was queued before UNSUBSCRIBE is sent after it, which the specification leaves open [MQTT-3.10.4].
     pub(crate) unsubscribed_keep_queue: bool,
-    /// A kill, which every other restart is, leaves what was in flight in its group's queue, out of reach. From then on the queue is never empty, and what
+    /// A kill, which half of the restarts are, leaves what was in flight in its group's queue, out of reach. From then on the queue is never empty, and what
     /// enters it is sent when the broker has another reason to look: a client connects, subscribes or acknowledges.
     pub(crate) clogs: bool,
     /// Readings that a connection may have unacknowledged, whatever the client allows.

@@ -19,7 +19,7 @@ use super::{
 
 /// Readings written at once: about 64 KiB of small ones.
 const CHUNK: u64 = 400;
-/// How often a rate is looked at.
+/// How often a rate is looked at, at most.
 const TICK: Duration = Duration::from_millis(1);
 const CONNECT: u8 = 1;
 /// Instead of CONNECT: asks for the counts.
@@ -82,6 +82,7 @@ impl Shared {
     }
 
     /// Sends from the first reading that is not acknowledged, as far as window and rate allow, until the session is closed.
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
     fn send(
         &self,
         mut stream: &TcpStream,
@@ -120,7 +121,13 @@ impl Shared {
                 let due = start.elapsed().as_micros() * u128::from(flow.rate) / 1_000_000;
                 room = room.min(u64::try_from(due)?.saturating_sub(sent - first));
                 if room == 0 {
-                    thread::sleep(TICK);
+                    // Until the next reading is due, or an answer.
+                    let next = Duration::from_secs_f64((sent - first + 1) as f64 / f64::from(flow.rate));
+                    let wait = next.saturating_sub(start.elapsed()).max(TICK);
+                    let state = lock(&session.state);
+                    if state.answers.is_empty() && !state.is_closed && state.connections == number {
+                        drop(session.changed.wait_timeout(state, wait));
+                    }
                     continue;
                 }
             }

@@ -48,6 +48,8 @@ pub struct Counts {
     pub acked: BTreeMap<String, u64>,
     /// Reads from sockets that brought first acks: about as many as the client's writes of them.
     pub reads: u64,
+    /// Connections that have ever subscribed or were about to.
+    pub connections: u64,
     /// From the writing of a reading to its first ack, in microseconds.
     pub latency_us: Latency,
 }
@@ -126,7 +128,7 @@ impl Firehose {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         accepting.fail(format!("accepting a connection: {error}"));
-                        continue;
+                        break;
                     }
                 };
                 let serving = Arc::clone(&accepting);
@@ -180,6 +182,7 @@ impl Shared {
             let state = lock(&session.state);
             counts.acked.insert(client.clone(), state.acked);
             counts.reads += state.reads;
+            counts.connections += state.connections;
         }
         let mut latency = lock(&self.latency);
         let at = |quantile| latency.value_at_quantile(quantile);

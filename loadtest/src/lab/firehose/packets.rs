@@ -6,20 +6,22 @@ use super::Flow;
 
 /// MQTT topics, of which each reading has one: they decide on partitions.
 const TOPICS: usize = 1_000;
+/// Different readings at least: as many for a small window as for a large one, so that they can be compressed equally well.
+const READINGS: usize = 20_000;
 
 /// The readings of every session, one after the other, all of one length.
 #[derive(Debug)]
 pub(super) struct Packets {
     v5: Vec<u8>,
     v311: Vec<u8>,
-    /// Packets in a ring: a multiple of the window, as packet ids go round with it, and not fewer than there are topics.
+    /// Packets in a ring: a multiple of the window, as packet ids go round with it.
     pub(super) count: usize,
 }
 
 impl Packets {
     pub(super) fn encode(flow: Flow) -> anyhow::Result<Self> {
         let window = usize::from(flow.window);
-        let count = window * TOPICS.div_ceil(window);
+        let count = window * READINGS.div_ceil(window);
         let ring = |is_v5| {
             let packets = (0..count).map(|at| packet(at, u16::try_from(at % window + 1)?, flow, is_v5));
             Ok::<_, anyhow::Error>(packets.collect::<anyhow::Result<Vec<_>>>()?.concat())

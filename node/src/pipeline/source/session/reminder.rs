@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(5);
 pub(super) struct Reminder {
     /// Readings that had come when it last looked: it looks now and then, and not at every reading.
     received: u64,
-    /// Since the last reading that it knows of, or the last reminder.
+    /// Since the last reading that it knows of, the last reminder, or the last look at which it was not the broker that was silent.
     silent_since: Instant,
     /// Silence before the next reminder.
     pause: Duration,
@@ -41,9 +41,11 @@ impl Reminder {
         let has_moved = received != self.received;
         let reminds = !has_moved && waits && now >= self.silent_since + self.pause;
         if has_moved {
-            (self.received, self.pause, self.silent_since) = (received, FIRST, now);
+            (self.received, self.pause) = (received, FIRST);
         } else if reminds {
             self.pause = (2 * self.pause).min(LONGEST);
+        }
+        if has_moved || reminds || !waits {
             self.silent_since = now;
         }
         let left = (self.silent_since + self.pause).saturating_duration_since(now);
@@ -97,6 +99,7 @@ mod tests {
 
     #[test]
     fn a_silence_of_our_own_making_is_none() {
-        assert_eq!(reminded(9, |_| 0, |second| second > 7), [8]);
+        // After the first reminder two seconds of silence are due.
+        assert_eq!(reminded(30, |_| 0, |second| second == 1 || second > 20), [1, 22, 26]);
     }
 }
