@@ -128,7 +128,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TOPIC", required = true)]
     pub(crate) kafka_topic: Vec<String>,
     /// MQTT topic of a device; {zone} and {device} are filled in
-    #[arg(long, value_name = "TEMPLATE", default_value = "factory/{zone}/{device}/reading")]
+    #[arg(long, value_name = "TEMPLATE", default_value = "factory/{zone}/{device}/reading", value_parser = topic_template)]
     pub(crate) topic_template: String,
     /// Simulated devices
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -197,6 +197,17 @@ impl FromStr for MqttUrl {
     }
 }
 
+/// An MQTT topic that tells the devices apart: on one topic for all, none of them has an order of its own.
+fn topic_template(text: &str) -> anyhow::Result<String> {
+    if !text.contains("{device}") {
+        bail!("it names no {{device}}, so all devices would publish to one topic");
+    }
+    if text.contains(['+', '#']) {
+        bail!("'+' and '#' are wildcards, and no part of a topic that is published to");
+    }
+    Ok(text.to_owned())
+}
+
 /// Parses `500ms`, `30s`, `5m`, `1h`.
 pub(crate) fn duration(text: &str) -> anyhow::Result<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -234,6 +245,14 @@ mod tests {
         assert_eq!(duration("2m").ok(), Some(Duration::from_secs(120)));
         for wrong in ["", "5", "s", "5d", "-1s", "25h", "99999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_topic_names_its_device() {
+        assert!(topic_template("a/{zone}/{device}").is_ok());
+        for wrong in ["a/{zone}", "a/+/{device}", "{device}/#"] {
+            assert!(topic_template(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -16,7 +16,8 @@ use rdkafka::{
 
 use crate::{progress::Progress, reading::Format};
 
-const METADATA_TIMEOUT: Duration = Duration::from_secs(15);
+/// A Kafka that is there answers within milliseconds.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Silence after which Kafka is asked whether it is there.

@@ -224,7 +224,13 @@ impl Node {
         is_clean &= self.coordinator.shutdown().await.is_ok();
         is_clean &= admin.await;
         is_clean &= self.http.stop().await;
-        tracing::info!(is_clean, "node has stopped");
+        if is_clean {
+            tracing::info!("node has stopped");
+        } else {
+            tracing::warn!(
+                "node has stopped, and not everything in time: what was in flight goes back to MQTT and is sent again"
+            );
+        }
         is_clean
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use sluice_proto::admin::v1::TaskState;
 use sluice_tests::{
     device::Device,
     eventually,
@@ -130,8 +131,10 @@ fn a_refused_subscription_is_shown_in_the_status() -> anyhow::Result<()> {
     link.grant_subscription(0x87)?; // not authorized
     eventually("the status names the filter", || {
         let assignments = node.admin()?.assignments()?;
-        let message = &assignments.first().context("no shard")?.message;
-        ensure!(message.contains("secret/#"), "{message:?}");
+        let shard = assignments.first().context("no shard")?;
+        ensure!(shard.message.contains("secret/#"), "{:?}", shard.message);
+        // Nothing can come by it: somebody must act.
+        ensure!(shard.state() == TaskState::Failed, "{:?}", shard.state());
         Ok(())
     })
 }

@@ -68,8 +68,8 @@ impl Bed {
         })?;
         thread::sleep(WARM_UP);
         let before = Look::take(&firehose, &mut node, &topic)?;
-        let instructions = Instructions::count(node.process()?.pid(), args.seconds);
-        thread::sleep(args.seconds);
+        let instructions = Instructions::count(node.process()?.pid(), args.duration);
+        thread::sleep(args.duration);
         let after = Look::take(&firehose, &mut node, &topic)?;
         let resident_bytes = node.process()?.resident_bytes()?;
         let instructions = instructions.finish();
@@ -83,7 +83,7 @@ impl Bed {
         firehose.process.check_running()?;
         drop(node);
         topic.delete()?;
-        let instructions_per_second = instructions.map(|count| count as f64 / args.seconds.as_secs_f64());
+        let instructions_per_second = instructions.map(|count| count as f64 / args.duration.as_secs_f64());
         Ok(Run::of(&before, &after, resident_bytes, instructions_per_second))
     }
 }

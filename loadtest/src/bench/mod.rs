@@ -46,8 +46,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
     /// How long a run is measured
-    #[arg(long, default_value = "10s", value_parser = duration)]
-    pub(crate) seconds: Duration,
+    #[arg(long, default_value = "10s", value_parser = measured)]
+    pub(crate) duration: Duration,
     /// A property of librdkafka for every case, such as linger.ms=0; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
     pub(crate) kafka: Vec<(String, String)>,
@@ -60,6 +60,12 @@ pub(crate) struct BenchArgs {
     /// Form of the report: a table, or an object a case and line; progress goes to stderr
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+fn measured(text: &str) -> anyhow::Result<Duration> {
+    let measured = duration(text)?;
+    anyhow::ensure!(measured >= Duration::from_secs(1), "a run shorter than 1s tells nothing");
+    Ok(measured)
 }
 
 fn property(text: &str) -> anyhow::Result<(String, String)> {
@@ -91,6 +97,9 @@ pub(crate) fn main(args: &BenchArgs) -> anyhow::Result<(String, bool)> {
     };
     if args.list {
         return Ok((list(&cases, args.output)?, true));
+    }
+    if let Some(sluice) = &args.sluice {
+        anyhow::ensure!(sluice.is_file(), "--sluice {}: there is no such file", sluice.display());
     }
     process::be_quiet();
     descriptors::check(cases.iter().map(|case| case.sessions).max().unwrap_or(0))?;

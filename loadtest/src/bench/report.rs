@@ -71,7 +71,7 @@ impl Report {
             median: runs.get(runs.len().checked_sub(1)? / 2)?.clone(),
             readings_per_cpu_second_min: runs.first()?.readings_per_cpu_second,
             readings_per_cpu_second_max: runs.last()?.readings_per_cpu_second,
-            seconds: args.seconds.as_secs_f64(),
+            seconds: args.duration.as_secs_f64(),
             settings: *case,
             kafka: args.kafka.iter().cloned().collect(),
         })

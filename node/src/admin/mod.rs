@@ -31,6 +31,9 @@ const STREAMS_MAX: u32 = 256;
 /// Who connects and then does not finish the handshake holds a socket and nothing more, and not for long.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
+/// What a manifest that came by gRPC is called where something is wrong with it: `manifest:3: …`.
+pub(crate) const MANIFEST: &str = "manifest";
+
 /// A running listener.
 #[derive(Debug)]
 pub(crate) struct Admin {
@@ -122,7 +125,7 @@ struct Checker {
 
 impl CheckManifest for Checker {
     fn check(&self, manifest: &str) -> Result<PipelineSpec, String> {
-        let manifest = Manifest::parse(manifest, "manifest").map_err(|errors| errors.to_string())?;
+        let manifest = Manifest::parse(manifest, MANIFEST).map_err(|errors| errors.to_string())?;
         Ok(manifest.spec(&self.cluster))
     }
 }

@@ -24,6 +24,11 @@ pub(super) async fn connect(remote: &Remote) -> Result<Connection, Failure> {
     let mut endpoint = Endpoint::from_shared(admin.clone()).map_err(|error| {
         Failure::usage(format!("--admin {admin:?} is not a URL ({error}); give for example http://127.0.0.1:7070"))
     })?;
+    if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) {
+        return Err(Failure::usage(format!(
+            "--admin {admin:?} is no http:// or https:// URL; give for example http://127.0.0.1:7070"
+        )));
+    }
     if endpoint.uri().scheme_str() == Some("https") {
         endpoint = endpoint.tls_config(tls(remote)?).map_err(|error| {
             Failure::usage(format!(

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What the demo logs unless told otherwise: its own lines say how it goes.
-const LOG: &str = "warn";
+const LOG: &str = "warn,openraft=error";
 
 /// Runs the demo.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {

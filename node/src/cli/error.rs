@@ -4,6 +4,8 @@ use std::{fmt, process::ExitCode};
 
 use tonic::{Code, Status};
 
+use crate::admin::MANIFEST;
+
 /// A command that did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -25,6 +27,16 @@ impl Failure {
     /// What the process leaves with.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(if self.is_usage { 2 } else { 1 })
+    }
+
+    /// A node does not know what file a manifest came from: its lines begin with [`MANIFEST`].
+    pub(super) fn in_manifest(mut self, file: &str) -> Self {
+        let line = |line: &str| match line.strip_prefix(MANIFEST) {
+            Some(rest) if rest.starts_with(':') => format!("{file}{rest}"),
+            _ => line.to_owned(),
+        };
+        self.message = self.message.split('\n').map(line).collect::<Vec<_>>().join("\n");
+        self
     }
 
     /// The answer of the node at `admin` was `status`.
@@ -65,5 +77,12 @@ mod tests {
         assert_eq!(wrong, Failure::usage("line 3: unknown key"));
         let missing = Failure::from_status(&Status::not_found("no pipeline x"), "http://x");
         assert_eq!(missing, Failure::failed("no pipeline x"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_manifest_is_told_of_its_file() {
+        let told = Failure::usage("manifest:3: shards: is 0\nmanifest:4: name: is missing").in_manifest("a.yaml");
+        assert_eq!(told, Failure::usage("a.yaml:3: shards: is 0\na.yaml:4: name: is missing"));
+        assert_eq!(Failure::failed("manifests are many").in_manifest("a.yaml"), Failure::failed("manifests are many"));
     }
 }

@@ -30,7 +30,7 @@ pub use self::{
 
 /// Sluice carries readings from MQTT brokers to Kafka and loses none.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "sluice", version, propagate_version = true)]
 #[command(after_help = "\
 Examples:
   sluice serve --config node.yaml           run a node

@@ -123,7 +123,7 @@ async fn apply(file: &Path, dry_run: bool, remote: &Remote) -> Result<(), Failur
     let manifest = read(file)?;
     let mut client = client(remote).await?;
     let answer = client.apply_pipeline(request(admin::ApplyPipelineRequest { manifest, dry_run })).await;
-    let answer = answer.map_err(|status| failure(&status, remote))?.into_inner();
+    let answer = answer.map_err(|status| failure(&status, remote).in_manifest(&shown(file)))?.into_inner();
     let pipeline = answer.pipeline.unwrap_or_default();
     match (dry_run, answer.changed) {
         (true, true) => eprintln!("{}: is good and would change what is there", pipeline.name),
@@ -190,8 +190,12 @@ fn read(file: &Path) -> Result<String, Failure> {
     } else {
         std::fs::read_to_string(file).map(|text| manifest = text)
     };
-    read.map_err(|error| Failure::usage(format!("cannot read the manifest {}: {error}", file.display())))?;
+    read.map_err(|error| Failure::usage(format!("cannot read the manifest {}: {error}", shown(file))))?;
     Ok(manifest)
+}
+
+fn shown(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
 const HEADER: &[&str] = &["NAME", "STATE", "SHARDS", "REVISION", "APPLIED", "FILTERS"];

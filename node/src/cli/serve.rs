@@ -230,6 +230,7 @@ pub(super) fn check(command: &ConfigCommand) -> Result<(), Failure> {
     let resolved = pipelines.iter().map(|pipeline| pipeline.resolve(&config.secret_roots));
     wrong.extend(resolved.filter_map(Result::err).map(|errors| errors.to_string()));
     wrong.extend(config.credentials().err().map(|errors| errors.to_string()));
+    wrong.extend(config.check_data_dir().err().map(|errors| errors.to_string()));
     if !wrong.is_empty() {
         return Err(Failure::usage(wrong.join("\n")));
     }

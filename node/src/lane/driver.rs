@@ -314,7 +314,10 @@ impl Driver {
                     shard.notes.push(note);
                 }
                 shard.notes.extend(subscribed.notes);
-                task.set_status(self.serving(), shard.notes.join("; "));
+                let is_deaf =
+                    !subscribed.refused.is_empty() && subscribed.refused.len() == shard.session.filters().len();
+                let state = if is_deaf && self.serving() == State::Running { State::Failed } else { self.serving() };
+                task.set_status(state, shard.notes.join("; "));
                 task.set_session(Some(self.setup.recorded_after(&self.job, &shard.session)));
             }
             Event::Unsubscribed { refused } => {

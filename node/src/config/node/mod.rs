@@ -5,6 +5,7 @@
 
 mod cluster;
 mod credentials;
+mod data_dir;
 mod layers;
 mod show;
 #[cfg(test)]
@@ -197,6 +198,12 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
     let drain_deadline = table.or("drain_deadline", second * 10, |f| f.duration(Duration::ZERO..=second * 600));
     let checkpoint_interval = table.or("checkpoint_interval", second, |f| f.duration(second / 10..=second * 60));
     let log = log(table);
+    let listeners = [
+        ("cluster_listen", clustering.as_ref().and_then(|cluster| cluster.listen)),
+        ("admin_listen", admin.listen),
+        ("http_listen", http_listen),
+    ];
+    apart(table, &listeners)?;
     Some(Node {
         name: name?,
         cluster: cluster?,
@@ -254,6 +261,23 @@ fn admin(table: &Table<'_>) -> Admin {
         Some(listen)
     });
     Admin { listen, allow_remote, tls, tokens }
+}
+
+/// Two listeners cannot have one port of one address; port 0 is any that is free.
+fn apart(table: &Table<'_>, listeners: &[(&'static str, Option<SocketAddr>)]) -> Option<()> {
+    let known: Vec<_> = listeners.iter().filter_map(|(key, listen)| Some((*key, (*listen)?))).collect();
+    let is_same = |a: &SocketAddr, b: &SocketAddr| {
+        let is_same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && is_same_address
+    };
+    let apart = known.iter().enumerate().map(|(at, (key, listen))| {
+        let Some((other, taken)) = known[..at].iter().find(|(_, taken)| is_same(listen, taken)) else {
+            return Some(());
+        };
+        table.refuse_below(key, format!("{listen} is taken by {other}, {taken}; give one of them another port"))
+    });
+    // Every clash is told, not only the first.
+    apart.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn in_flight(table: &Table<'_>) -> Option<InFlight> {

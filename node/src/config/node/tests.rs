@@ -169,6 +169,14 @@ fn every_bad_setting_gets_its_stated_words() {
              give admin_tls and admin_tokens, or a loopback address, or set `admin_allow_remote: true`",
         ),
         (
+            "http_listen: 127.0.0.1:7070",
+            "sluice.yaml:1: http_listen: 127.0.0.1:7070 is taken by admin_listen, 127.0.0.1:7070; give one of them another port",
+        ),
+        (
+            "cluster_listen: 0.0.0.0:7071\ncluster_insecure: true\ncluster_advertise: a:7071",
+            "sluice.yaml:1: http_listen: 127.0.0.1:7071 is taken by cluster_listen, 0.0.0.0:7071; give one of them another port",
+        ),
+        (
             "http_listen: localhost",
             "sluice.yaml:1: http_listen: \"localhost\" is not an address to listen on; give IP and port, as in 127.0.0.1:7070",
         ),
