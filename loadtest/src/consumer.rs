@@ -63,14 +63,15 @@ impl Consumer {
         for topic in topics {
             let metadata = client
                 .fetch_metadata(Some(topic), METADATA_TIMEOUT)
-                .with_context(|| format!("cannot reach Kafka at {servers}"))?;
+                // The error shows its source by itself.
+                .map_err(|error| anyhow::anyhow!("cannot reach Kafka at {servers}: {error}"))?;
             let Some(topic) = metadata.topics().first().filter(|topic| topic.error().is_none()) else {
                 bail!("Kafka has no topic {topic:?}: create it first");
             };
             for partition in topic.partitions() {
                 let (_, end) = client
                     .fetch_watermarks(topic.name(), partition.id(), METADATA_TIMEOUT)
-                    .with_context(|| format!("asking for the end of {}/{}", topic.name(), partition.id()))?;
+                    .map_err(|error| anyhow::anyhow!("the end of {}/{}: {error}", topic.name(), partition.id()))?;
                 ends.add_partition_offset(topic.name(), partition.id(), Offset::Offset(end))?;
             }
         }
