@@ -16,8 +16,8 @@ use rdkafka::{
 
 use crate::{progress::Progress, reading::Format};
 
-/// A Kafka that is there answers within milliseconds.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+/// With connecting. Who waits longer waits for nobody.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Silence after which Kafka is asked whether it is there.
@@ -69,9 +69,10 @@ impl Consumer {
                 bail!("Kafka has no topic {topic:?}: create it first");
             };
             for partition in topic.partitions() {
-                let (_, end) = client
-                    .fetch_watermarks(topic.name(), partition.id(), METADATA_TIMEOUT)
-                    .map_err(|error| anyhow::anyhow!("the end of {}/{}: {error}", topic.name(), partition.id()))?;
+                let (_, end) =
+                    client.fetch_watermarks(topic.name(), partition.id(), METADATA_TIMEOUT).map_err(|error| {
+                        anyhow::anyhow!("Kafka does not tell where {}/{} ends: {error}", topic.name(), partition.id())
+                    })?;
                 ends.add_partition_offset(topic.name(), partition.id(), Offset::Offset(end))?;
             }
         }

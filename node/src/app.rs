@@ -128,6 +128,7 @@ impl Node {
             None => Vec::new(),
         };
         let credentials = config.credentials()?;
+        config.check_data_dir()?;
         let transport = transport(&credentials)?;
         let admin = listen("admin_listen", config.admin_listen).await?;
         let http = listen("http_listen", config.http_listen).await?;
@@ -212,7 +213,7 @@ impl Node {
             self.coordinator.leave(self.drain_deadline + HANDOVER_MARGIN).await;
         }
         self.stop_work.send_replace(true);
-        let mut is_clean = match self.work.take() {
+        let is_all_delivered = match self.work.take() {
             Some(work) => matches!(work.await, Ok(Ok(true))),
             None => false,
         };
@@ -221,17 +222,17 @@ impl Node {
         }
         let admin = self.admin.stop();
         // Watches end with the coordinator, and the server with its last watch.
-        is_clean &= self.coordinator.shutdown().await.is_ok();
+        let mut is_clean = self.coordinator.shutdown().await.is_ok();
         is_clean &= admin.await;
         is_clean &= self.http.stop().await;
-        if is_clean {
-            tracing::info!("node has stopped");
+        if is_all_delivered {
+            tracing::info!(is_clean, "node has stopped");
         } else {
             tracing::warn!(
-                "node has stopped, and not everything in time: what was in flight goes back to MQTT and is sent again"
+                "node has stopped and has not delivered all that was in flight: with QoS 1 and 2 the MQTT broker sends that again"
             );
         }
-        is_clean
+        is_clean && is_all_delivered
     }
 }
 

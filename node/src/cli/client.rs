@@ -111,9 +111,14 @@ mod tests {
         let ca = Remote { admin_ca: Some("/nowhere".into()), ..remote.clone() };
         let failure = connect(&ca).await.map(drop);
         assert!(failure.is_err_and(|failure| failure.to_string().contains("https://")));
-        let remote = Remote { admin: "not a url".to_owned(), ..remote };
-        let failure = connect(&remote).await.map(drop);
-        assert!(failure.is_err_and(|failure| failure.to_string().contains("http://127.0.0.1:7070")));
+        for wrong in ["not a url", "127.0.0.1:7070", "localhost:7070", "grpc://localhost:7070"] {
+            let remote = Remote { admin: wrong.to_owned(), ..remote.clone() };
+            let failure = connect(&remote).await.map(drop).map_err(|failure| failure.to_string());
+            assert!(
+                failure.is_err_and(|said| said.contains(wrong) && said.contains("http://127.0.0.1:7070")),
+                "{wrong}"
+            );
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     telemetry::logs,
 };
 
-/// What the demo logs unless told otherwise: its own lines say how it goes.
+/// What the demo logs unless told otherwise: its own lines say how it goes. openraft warns of every peer that is killed on purpose.
 const LOG: &str = "warn,openraft=error";
 
 /// Runs the demo.

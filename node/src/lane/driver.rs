@@ -296,6 +296,7 @@ impl Driver {
                 }
                 shard.notes = granted.notes;
                 shard.is_serving = true;
+                shard.at_rest = State::Running;
                 self.accepted_at.set(Some(Instant::now()));
                 let was_open = task.session().is_some_and(|session| session.is_open);
                 task.set_session(Some(Recorded { is_open: true, ..self.setup.recorded_before(&self.job) }));
@@ -316,7 +317,8 @@ impl Driver {
                 shard.notes.extend(subscribed.notes);
                 let is_deaf =
                     !subscribed.refused.is_empty() && subscribed.refused.len() == shard.session.filters().len();
-                let state = if is_deaf && self.serving() == State::Running { State::Failed } else { self.serving() };
+                shard.at_rest = if is_deaf { State::Failed } else { State::Running };
+                let state = if self.serving() == State::Running { shard.at_rest } else { self.serving() };
                 task.set_status(state, shard.notes.join("; "));
                 task.set_session(Some(self.setup.recorded_after(&self.job, &shard.session)));
             }

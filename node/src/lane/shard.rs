@@ -102,6 +102,8 @@ pub(super) struct Shard {
     pub(super) is_touched: bool,
     /// The broker has accepted the connection.
     pub(super) is_serving: bool,
+    /// Its state while Kafka keeps up: failed where the broker has granted no filter, though what it had queued may still come.
+    pub(super) at_rest: State,
     /// Since when its socket is not read, because something is full or the task stops.
     pub(super) unread_since: Option<Instant>,
     /// What the broker does not grant.
@@ -143,6 +145,7 @@ impl Shard {
             broken: None,
             is_touched: false,
             is_serving: false,
+            at_rest: State::Running,
             unread_since: None,
             notes: Vec::new(),
             has_moved: Cell::new(false),
@@ -339,8 +342,9 @@ impl Shard {
     fn show_state(&self, waiting: Duration, full: Option<&str>) {
         let is_slow = waiting >= SLOW_AFTER;
         let (state, is_told) = match self.task.status().state {
-            State::Running | State::BackPressure if is_slow => (State::BackPressure, true),
-            State::BackPressure => (State::Running, false),
+            // One that is served has not failed for good.
+            State::Running | State::BackPressure | State::Failed if is_slow => (State::BackPressure, true),
+            State::BackPressure => (self.at_rest, false),
             // Not being read is what a task that stops is about.
             State::Draining => (State::Draining, is_slow && self.tracker.undelivered() > 0),
             _ => return,

@@ -1,6 +1,6 @@
-//! Whether `data_dir` can be made where the configuration says.
+//! Whether `data_dir` is a directory, or stands where one can be made. Whether it can be written to shows when the node starts.
 
-use std::fs;
+use std::{fs, io::ErrorKind};
 
 use super::Node;
 use crate::config::ConfigErrors;
@@ -16,8 +16,9 @@ impl Node {
             match fs::metadata(dir) {
                 Ok(found) if found.is_dir() => break,
                 Ok(_) => return refuse(format!("{} is not a directory; give another path", dir.display())),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return refuse(format!("{}: {error}; correct the path", dir.display())),
+                // What it stands in says more.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => return refuse(format!("{} cannot be looked at: {error}", dir.display())),
             }
         }
         Ok(())
@@ -42,8 +43,10 @@ mod tests {
             Node::load(None, &BTreeMap::new(), &flags, &host)?.check_data_dir()
         };
         assert_eq!(check(&dir.path().join("absent/deeper")), Ok(()));
-        let told = check(&file.join("below")).map_err(|errors| errors.to_string());
-        assert!(told.is_err_and(|told| told.starts_with("data_dir: ") && told.contains("file")));
+        let want = format!("data_dir: {} is not a directory; give another path", file.display());
+        for path in [file.clone(), file.join("below"), file.join("far/below")] {
+            assert_eq!(check(&path).map_err(|errors| errors.to_string()), Err(want.clone()));
+        }
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::{NonZeroU64, NonZeroUsize},
     path::PathBuf,
     time::Duration,
@@ -203,7 +203,8 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
         ("admin_listen", admin.listen),
         ("http_listen", http_listen),
     ];
-    apart(table, &listeners)?;
+    let is_apart = apart(table, &listeners);
+    is_apart?;
     Some(Node {
         name: name?,
         cluster: cluster?,
@@ -266,18 +267,25 @@ fn admin(table: &Table<'_>) -> Admin {
 /// Two listeners cannot have one port of one address; port 0 is any that is free.
 fn apart(table: &Table<'_>, listeners: &[(&'static str, Option<SocketAddr>)]) -> Option<()> {
     let known: Vec<_> = listeners.iter().filter_map(|(key, listen)| Some((*key, (*listen)?))).collect();
-    let is_same = |a: &SocketAddr, b: &SocketAddr| {
-        let is_same_address = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-        a.port() != 0 && a.port() == b.port() && is_same_address
-    };
-    let apart = known.iter().enumerate().map(|(at, (key, listen))| {
-        let Some((other, taken)) = known[..at].iter().find(|(_, taken)| is_same(listen, taken)) else {
-            return Some(());
-        };
-        table.refuse_below(key, format!("{listen} is taken by {other}, {taken}; give one of them another port"))
+    let pairs = known.iter().enumerate().flat_map(|(at, one)| known[..at].iter().map(move |other| (other, one)));
+    let told = pairs.filter(|(other, one)| is_same(&other.1, &one.1)).map(|(other, one)| {
+        // At one that the user gave: the other may be a default.
+        let (at, by) = if table.field(one.0).is_some() { (one, other) } else { (other, one) };
+        table.refuse_below(at.0, format!("{} is taken by {}, {}; give one of them another port", at.1, by.0, by.1))
     });
     // Every clash is told, not only the first.
-    apart.collect::<Vec<_>>().into_iter().collect()
+    told.collect::<Vec<_>>().into_iter().collect()
+}
+
+/// Whether only one of two can be listened on. `[::]` takes IPv4 too, `0.0.0.0` IPv4 alone.
+fn is_same(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let covers = |wide: &SocketAddr, narrow: &SocketAddr| match wide.ip() {
+        IpAddr::V4(ip) => ip.is_unspecified() && narrow.is_ipv4(),
+        IpAddr::V6(ip) => ip.is_unspecified(),
+    };
+    one.port() != 0
+        && one.port() == other.port()
+        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
 }
 
 fn in_flight(table: &Table<'_>) -> Option<InFlight> {

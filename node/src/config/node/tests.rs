@@ -174,7 +174,7 @@ fn every_bad_setting_gets_its_stated_words() {
         ),
         (
             "cluster_listen: 0.0.0.0:7071\ncluster_insecure: true\ncluster_advertise: a:7071",
-            "sluice.yaml:1: http_listen: 127.0.0.1:7071 is taken by cluster_listen, 0.0.0.0:7071; give one of them another port",
+            "sluice.yaml:1: cluster_listen: 0.0.0.0:7071 is taken by http_listen, 127.0.0.1:7071; give one of them another port",
         ),
         (
             "http_listen: localhost",
