@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     bench::{BenchArgs, FirehoseArgs},
     chaos::ChaosArgs,
+    compare::CompareArgs,
     wire::Qos,
 };
 
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     /// Measure how much a node carries, per second and per second of CPU
     #[command(long_about = BENCH)]
     Bench(BenchArgs),
+    /// Give Sluice and another bridge the same work, in turn
+    #[command(long_about = COMPARE)]
+    Compare(CompareArgs),
     /// The broker of a bench, in a process of its own
     #[command(hide = true)]
     Firehose(FirehoseArgs),
@@ -59,6 +63,23 @@ Examples:
   loadtest bench --list
   loadtest bench --case qos1 --runs 5 -o json
   loadtest bench                               # every case once: about 8 minutes";
+
+const COMPARE: &str = "\
+Give Sluice and another bridge the same work, in turn.
+
+Starts Apache Kafka once, and for each bridge and run a Mosquitto (window 1,000, unbounded queue) and a topic of 12 partitions. The
+bridge is started until it carries, so that its session exists, and stopped; a backlog is published; it is started again and
+drains it; then readings come at a rate. The figure is readings delivered per second of CPU (user and system) that the bridge's
+process has used; the drain counts from its start. Needs what tests/run installs and fetches.
+
+The peer's command must keep its session between runs, subscribe to factory/+/+/reading with QoS 1 at $MQTT, and write each payload
+as it is to the topic $TOPIC at $KAFKA. It runs in a directory of its own, ends with SIGTERM, and is one process.
+
+Exit code: 0 Sluice lost nothing, 1 it did, 2 the comparison could not be made.
+
+Example, with what loadtest/peers/telegraf/build has built:
+
+  loadtest compare --peer-name telegraf --peer \"$PWD/telegraf --config $PWD/loadtest/peers/telegraf/telegraf.conf\"";
 
 const CHAOS: &str = "\
 Play faults on a cluster between real brokers, and prove that nothing is lost.

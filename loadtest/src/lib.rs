@@ -9,6 +9,7 @@ mod arrivals;
 mod bench;
 mod chaos;
 mod cli;
+mod compare;
 mod consumer;
 mod cpu;
 mod oracle;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         cli::Command::Run(args) => run::main(&args),
         cli::Command::Chaos(args) => chaos::main(&args),
         cli::Command::Bench(args) => bench::main(&args),
+        cli::Command::Compare(args) => compare::main(&args),
         cli::Command::Firehose(args) => bench::firehose(&args),
     };
     let outcome = outcome.and_then(|(report, is_complete)| {

@@ -73,6 +73,11 @@ impl Progress {
         self.last_delivery_us.fetch_max(now, Relaxed);
     }
 
+    /// When something new last arrived in Kafka.
+    pub(crate) fn last_delivery_at(&self) -> Instant {
+        self.clock.instant(Duration::from_micros(self.last_delivery_us.load(Relaxed)))
+    }
+
     /// From the first to the last delivery.
     pub(crate) fn delivering(&self) -> Duration {
         let first = self.first_delivery_us.load(Relaxed);

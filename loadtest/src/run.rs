@@ -32,11 +32,23 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Errors
 /// It could not be made: a broker cannot be reached, a topic does not exist, the MQTT broker refuses the publisher.
 pub(crate) fn main(args: &RunArgs) -> anyhow::Result<(String, bool)> {
-    let report = run(args)?;
+    let report = judge(args, || Ok(()))?.report;
     Ok((report.render(args.output)?, report.is_complete()))
 }
 
-fn run(args: &RunArgs) -> anyhow::Result<Report> {
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) report: Report,
+    /// When the last reading arrived that had not arrived before; none did: when the run began.
+    pub(crate) last_delivery_at: Instant,
+}
+
+/// Makes a run; calls `on_published` when the last reading is published.
+///
+/// # Errors
+/// As of [`main`], and of `on_published`.
+pub(crate) fn judge(args: &RunArgs, on_published: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Judged> {
     let run_id = format!("{:08x}", rand::random::<u32>());
     let format = Format::new(run_id.clone(), args.topic_template.clone(), args.payload_bytes as usize, ZONES);
     let consumer = Consumer::open(&args.kafka, &args.kafka_topic)?;
@@ -53,6 +65,7 @@ fn run(args: &RunArgs) -> anyhow::Result<Report> {
         let ticker = tokio::spawn(tick(Arc::clone(&progress)));
         let published = publish(args, &run_id, format, &progress).await;
         let publish_time = progress.clock.elapsed();
+        let published = published.and_then(|()| on_published());
         if published.is_ok() {
             settle(&progress, args.settle).await;
         }
@@ -65,7 +78,8 @@ fn run(args: &RunArgs) -> anyhow::Result<Report> {
     let publish_time = outcome?;
     let cpu_after = args.node_pid.map(cpu::used_by).transpose()?;
     let node_cpu = cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before));
-    Ok(report(run_id, args, &progress, publish_time, node_cpu))
+    let report = report(run_id, args, &progress, publish_time, node_cpu);
+    Ok(Judged { report, last_delivery_at: progress.last_delivery_at() })
 }
 
 async fn publish(args: &RunArgs, run_id: &str, format: Format, progress: &Arc<Progress>) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    net::Ipv4Addr,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -17,12 +18,14 @@ use super::{
     report::Run,
 };
 use crate::lab::{
+    certificates::{Authority, Certificate},
     eventually,
     firehose::{self, Counts},
     kafka::Kafka,
     node::{Node, Site},
     pipeline::Pipeline,
     process::Process,
+    tls_front::TlsFront,
     topic::Topic,
 };
 
@@ -34,6 +37,9 @@ const WARM_UP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Bed {
     kafka: Kafka,
+    authority: Authority,
+    /// Of both servers.
+    certificate: Certificate,
 }
 
 impl Bed {
@@ -42,7 +48,9 @@ impl Bed {
     /// # Errors
     /// It cannot be started.
     pub(crate) fn set() -> anyhow::Result<Self> {
-        Ok(Self { kafka: Kafka::start()? })
+        let authority = Authority::make()?;
+        let certificate = authority.sign("localhost", Ipv4Addr::LOCALHOST.into())?;
+        Ok(Self { kafka: Kafka::start_with_tls(&certificate)?, authority, certificate })
     }
 
     /// One run of a case.
@@ -55,7 +63,20 @@ impl Bed {
         let mut firehose = Hose::start(case)?;
         let site = Site { program: args.sluice.clone(), ..Site::default() };
         let config = format!("lanes: {}\nlog: {{filter: warn}}\n", case.lanes);
-        let mut pipeline = pipeline(case, &firehose.url(), &self.kafka.servers(), &topic.name);
+        let front = case.mqtt_tls.then(|| TlsFront::start(&self.certificate, firehose.port)).transpose()?;
+        let mqtt = front.as_ref().map_or_else(|| firehose.url(), |front| format!("mqtts://127.0.0.1:{}", front.port()));
+        let kafka = if case.kafka_tls { self.kafka.tls_servers()? } else { self.kafka.servers() };
+        let mut pipeline = pipeline(case, &mqtt, &kafka, &topic.name);
+        let ca_file = self.authority.file().display().to_string();
+        if case.mqtt_tls {
+            pipeline.source.push(format!("ca_file: {ca_file}"));
+        }
+        if case.kafka_tls {
+            pipeline.kafka_properties.push(("security.protocol".to_owned(), "ssl".to_owned()));
+            pipeline.kafka_properties.push(("ssl.ca.location".to_owned(), ca_file));
+            // The name may stand for an address of IPv6 too, where nobody listens.
+            pipeline.kafka_properties.push(("broker.address.family".to_owned(), "v4".to_owned()));
+        }
         pipeline.kafka_properties.retain(|(known, _)| args.kafka.iter().all(|(key, _)| key != known));
         pipeline.kafka_properties.extend(args.kafka.iter().cloned());
         let mut node = Node::prepare_at(&site, &[pipeline.yaml()], &config)?;

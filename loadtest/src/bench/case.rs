@@ -21,6 +21,9 @@ pub(crate) struct Case {
     pub(crate) headers: u8,
     pub(crate) compression: &'static str,
     pub(crate) mapping: Mapping,
+    /// On the way from the MQTT broker, and on the way to Kafka.
+    pub(crate) mqtt_tls: bool,
+    pub(crate) kafka_tls: bool,
     /// Readings a second over all sessions; 0: as fast as it goes.
     pub(crate) rate: u32,
 }
@@ -49,10 +52,12 @@ const BASE: Case = Case {
     headers: 0,
     compression: "lz4",
     mapping: Mapping::Literal,
+    mqtt_tls: false,
+    kafka_tls: false,
     rate: 0,
 };
 
-pub(crate) const CASES: [Case; 25] = [
+pub(crate) const CASES: [Case; 28] = [
     BASE,
     Case { name: "qos1-headers2", about: "with two headers: MQTT topic and QoS", headers: 2, ..BASE },
     Case { name: "qos0", about: "QoS 0", qos: 0, ..BASE },
@@ -76,6 +81,9 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case { name: "uncompressed", about: "no compression", compression: "none", ..BASE },
     Case { name: "zstd", about: "zstd instead of lz4", compression: "zstd", ..BASE },
+    Case { name: "tls-mqtt", about: "TLS 1.3 from the MQTT broker", mqtt_tls: true, ..BASE },
+    Case { name: "tls-kafka", about: "TLS 1.3 to Kafka", kafka_tls: true, ..BASE },
+    Case { name: "tls", about: "TLS on both sides", mqtt_tls: true, kafka_tls: true, ..BASE },
     Case { name: "captures", about: "a key of two named levels", mapping: Mapping::Captures, ..BASE },
     Case { name: "regex", about: "a key of two groups of a regular expression", mapping: Mapping::Regex, ..BASE },
     Case { name: "lanes1-sessions4", about: "one lane for four sessions", sessions: 4, ..BASE },

@@ -63,9 +63,9 @@ pub(crate) struct BenchArgs {
 }
 
 fn measured(text: &str) -> anyhow::Result<Duration> {
-    let measured = duration(text)?;
-    anyhow::ensure!(measured >= Duration::from_secs(1), "a run shorter than 1s tells nothing");
-    Ok(measured)
+    let long = duration(text)?;
+    anyhow::ensure!(long >= Duration::from_secs(1), "a run shorter than 1s tells nothing");
+    Ok(long)
 }
 
 fn property(text: &str) -> anyhow::Result<(String, String)> {
@@ -99,7 +99,7 @@ pub(crate) fn main(args: &BenchArgs) -> anyhow::Result<(String, bool)> {
         return Ok((list(&cases, args.output)?, true));
     }
     if let Some(sluice) = &args.sluice {
-        anyhow::ensure!(sluice.is_file(), "--sluice {}: there is no such file", sluice.display());
+        anyhow::ensure!(sluice.is_file(), "--sluice {}: is no file", sluice.display());
     }
     process::be_quiet();
     descriptors::check(cases.iter().map(|case| case.sessions).max().unwrap_or(0))?;

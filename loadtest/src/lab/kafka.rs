@@ -15,7 +15,7 @@ use rdkafka::{
 };
 use tempfile::TempDir;
 
-use super::{environment, ports, process::Process};
+use super::{certificates::Certificate, environment, ports, process::Process};
 
 /// Kafka's heap. With it a broker stays below 1 GiB, and carries what a test machine can publish.
 const HEAP: &str = "-Xmx512m";
@@ -28,6 +28,8 @@ pub struct Kafka {
     dir: TempDir,
     host: IpAddr,
     port: u16,
+    /// Where it listens for TLS, if it does.
+    tls_port: Option<u16>,
 }
 
 impl Kafka {
@@ -58,15 +60,35 @@ impl Kafka {
     /// # Errors
     /// It cannot be started.
     pub fn start_at(host: IpAddr) -> anyhow::Result<Self> {
+        Self::start_on(host, None)
+    }
+
+    /// The same on loopback, with a second listener for TLS that shows `certificate`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with_tls(certificate: &Certificate) -> anyhow::Result<Self> {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), Some(certificate))
+    }
+
+    fn start_on(host: IpAddr, certificate: Option<&Certificate>) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("sluice-kafka-").tempdir()?;
         let (port, controller) = (ports::free()?, ports::free()?);
-        fs::write(dir.path().join("server.properties"), properties(&dir, host, port, controller))?;
+        let mut tls = None;
+        if let Some(certificate) = certificate {
+            tls = Some(Tls {
+                port: ports::free()?,
+                certificate: fs::read_to_string(&certificate.certificate)?,
+                key: fs::read_to_string(&certificate.key)?,
+            });
+        }
+        fs::write(dir.path().join("server.properties"), properties(&dir, host, port, controller, tls.as_ref()))?;
         let output = java("kafka.tools.StorageTool")?
             .args(["format", "--cluster-id", "c2x1aWNlLXRlc3RzLTAwMQ", "--config"])
             .arg(dir.path().join("server.properties"))
             .output()?;
         ensure!(output.status.success(), "formatting Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
-        let mut kafka = Self { dir, host, port, process: None };
+        let mut kafka = Self { dir, host, port, tls_port: tls.map(|tls| tls.port), process: None };
         kafka.start_again()?;
         Ok(kafka)
     }
@@ -115,6 +137,21 @@ impl Kafka {
     pub fn servers(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
+
+    /// The same with `security.protocol: ssl`. By name: librdkafka checks a certificate against names alone.
+    ///
+    /// # Errors
+    /// It was started without TLS.
+    pub fn tls_servers(&self) -> anyhow::Result<String> {
+        Ok(format!("localhost:{}", self.tls_port.context("this Kafka has no TLS")?))
+    }
+}
+
+/// Of a second listener.
+struct Tls {
+    port: u16,
+    certificate: String,
+    key: String,
 }
 
 fn java(class: &str) -> anyhow::Result<Command> {
@@ -126,15 +163,23 @@ fn java(class: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-fn properties(dir: &TempDir, host: IpAddr, port: u16, controller: u16) -> String {
+fn properties(dir: &TempDir, host: IpAddr, port: u16, controller: u16, tls: Option<&Tls>) -> String {
+    let mut listeners = format!("PLAINTEXT://{host}:{port}");
+    let mut more = String::new();
+    if let Some(Tls { port, certificate, key }) = tls {
+        listeners = format!("{listeners},SSL://localhost:{port}");
+        // In a properties file a line ends a value.
+        let (certificate, key) = (certificate.replace('\n', "\\n"), key.replace('\n', "\\n"));
+        more = format!("ssl.keystore.type=PEM\nssl.keystore.certificate.chain={certificate}\nssl.keystore.key={key}\n");
+    }
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
          controller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://{host}:{port}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners={listeners},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners={listeners}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n\
          log.dirs={}\n\
          auto.create.topics.enable=false\n\
          offsets.topic.num.partitions=1\n\
@@ -144,7 +189,8 @@ fn properties(dir: &TempDir, host: IpAddr, port: u16, controller: u16) -> String
          transaction.state.log.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n\
          log.segment.bytes=134217728\n\
-         log.retention.hours=24\n",
+         log.retention.hours=24\n\
+         {more}",
         dir.path().join("data").display()
     )
 }

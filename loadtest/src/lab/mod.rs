@@ -21,6 +21,7 @@ pub mod ports;
 pub mod process;
 pub mod quota;
 pub mod rounds;
+pub mod tls_front;
 pub mod topic;
 mod watchdog;
 

@@ -1,4 +1,4 @@
-//! The books of a lane, with real shards on real sinks: what is in flight, for whom, and until when.
+//! The books of a lane, with real shards on real sinks: what is in flight, for whom, and until when; and what a reading costs.
 
 use std::{
     any::Any,
@@ -279,5 +279,40 @@ fn headers_that_all_records_of_a_route_have_are_made_once() -> anyhow::Result<()
     assert_eq!(told, expected.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())));
     let shared = |headers: Headers| headers.shared.map(|shared| shared.as_ptr());
     assert!(shared(of(0)).is_some() && shared(of(0)) == shared(of(1)));
+    Ok(())
+}
+
+#[test]
+fn a_reading_costs_no_allocation() -> anyhow::Result<()> {
+    const READINGS: u16 = 400;
+    /// Of a read of a socket, and of a round of reports: lists of what is concerned, not of readings.
+    const ALLOWED: u64 = 40;
+    let kafka = MockCluster::new(1)?;
+    kafka.create_topic("t", 1, 1)?;
+    let (lane, kafka) = (lane()?, kafka.bootstrap_servers());
+    let shard = lane.shard(&kafka)?;
+    let task = Arc::clone(&shard.borrow().task);
+    for round in 1..=20 {
+        let mut input = publishes(READINGS);
+        let mut dearest = allocation_counter::measure(|| {
+            let turned = turn::receive(Ok(input.len()), &lane.core, &shard, &mut input);
+            assert!(turned.close.is_none(), "{turned:?}");
+        });
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while lane.core.total.readings() > 0 {
+            assert!(Instant::now() < deadline, "{} in flight", lane.core.total.readings());
+            let reports = allocation_counter::measure(|| {
+                lane.core.take_reports();
+            });
+            if reports.count_total > dearest.count_total {
+                dearest = reports;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(task.acked.get(), round * u64::from(READINGS));
+        shard.borrow_mut().out.clear();
+        // The first rounds fill caches and find out how large buffers must be.
+        assert!(round <= 5 || dearest.count_total <= ALLOWED, "{dearest:?} in round {round}");
+    }
     Ok(())
 }
