@@ -7,6 +7,7 @@ mod crashes;
 mod delivery;
 mod demo;
 mod harness;
+mod instructions;
 mod loadtest;
 mod memory;
 mod poison;

@@ -91,6 +91,14 @@ pub fn openssl() -> anyhow::Result<PathBuf> {
     on_path("openssl")
 }
 
+/// The tool that counts instructions.
+///
+/// # Errors
+/// There is none.
+pub fn valgrind() -> anyhow::Result<PathBuf> {
+    on_path("valgrind")
+}
+
 /// iproute2.
 ///
 /// # Errors
