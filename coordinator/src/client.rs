@@ -23,7 +23,7 @@ use crate::{
     machine::{Command, Kind, Outcome, RecordCheckpoints},
     model::{ClusterId, State},
     raft::WriteError,
-    transport::chain,
+    transport::why,
     wire::node::{MESSAGE_BYTES_MAX, millis},
 };
 
@@ -136,8 +136,8 @@ impl Core {
         let answered = timeout_at(deadline + RETRY_AFTER.1, client.propose(Request::new(request))).await;
         let response = match answered {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) if is_unsent(&status) => return Err(Missed::NotLeader(None, chain(&status))),
-            Ok(Err(status)) => return Err(Missed::Unknown(chain(&status))),
+            Ok(Err(status)) if is_unsent(&status) => return Err(Missed::NotLeader(None, why(&status))),
+            Ok(Err(status)) => return Err(Missed::Unknown(why(&status))),
             Err(_) => return Err(Missed::Unknown(format!("no answer from the leader at {address}"))),
         };
         match response.result {
@@ -186,9 +186,9 @@ impl Core {
     async fn try_fetch_state(&self) -> Result<(State, u64), String> {
         let (mut client, cluster_id) = self.leaders_client()?;
         let request = Request::new(ReadStateRequest { cluster_id });
-        let mut pieces = client.read_state(request).await.map_err(|status| chain(&status))?.into_inner();
+        let mut pieces = client.read_state(request).await.map_err(|status| why(&status))?.into_inner();
         let (mut bytes, mut index) = (Vec::new(), 0);
-        while let Some(response) = pieces.message().await.map_err(|status| chain(&status))? {
+        while let Some(response) = pieces.message().await.map_err(|status| why(&status))? {
             index = response.applied_index;
             match response.piece {
                 Some(Piece::State(piece)) => bytes.extend(piece),

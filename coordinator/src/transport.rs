@@ -164,6 +164,15 @@ impl fmt::Debug for Transport {
     }
 }
 
+/// Why a call failed, with the causes. A status shows itself as to a debugger.
+pub(crate) fn why(status: &tonic::Status) -> String {
+    let said = if status.message().is_empty() { status.code().description() } else { status.message() };
+    match std::error::Error::source(status) {
+        Some(cause) => format!("{said}: {}", chain(cause)),
+        None => said.to_owned(),
+    }
+}
+
 /// An error with its causes: tonic's own words are only "transport error".
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

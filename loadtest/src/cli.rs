@@ -115,7 +115,8 @@ every reading that the MQTT broker acknowledged, reads all partitions of the Kaf
   published     readings written to the MQTT broker (a reading that is sent again counts once)
   acknowledged  of those, PUBACK (QoS 1) or PUBCOMP (QoS 2) came back without an error
   delivered     distinct readings of this run seen in Kafka
-  lost          acknowledged, and not in Kafka after --settle of silence: the one that must be 0
+  lost          acknowledged, and not in Kafka after --settle of silence: the one that must be 0. It counts what a
+                restarted Mosquitto acknowledged to nobody (see `for nobody`), which no subscriber can get
   undelivered   published, acknowledged or not, and not in Kafka
   duplicated    further copies in Kafka of a reading that was there already
   reordered     first copies that came after a younger reading of the same device
@@ -129,8 +130,8 @@ Exit code: 0 nothing acknowledged is missing, 1 something is, 2 the run could no
 
 Example, against your own broker and Kafka, while a pipeline carries factory/+/+/reading to iot-sensor-readings:
 
-  loadtest run --mqtt mqtt://127.0.0.1:1883 --kafka 127.0.0.1:9092 --kafka-topic iot-sensor-readings \\
-    --devices 1000 --rate 20000 --duration 30s
+  loadtest run --mqtt mqtt://127.0.0.1:1883 --kafka 127.0.0.1:9092 \\
+    --kafka-topic iot-sensor-readings --devices 1000 --rate 20000 --duration 30s
 
 How many readings does the bridge carry per second of CPU? Pause it, run this with a long --settle and the bridge's
 process id, and resume it when the publishing is over: what it burns is then the drain alone.

@@ -87,7 +87,11 @@ impl Report {
             writeln!(text, "refused       {:>12}   by the MQTT broker", self.refused)?;
         }
         if self.for_nobody > 0 {
-            writeln!(text, "for nobody    {:>12}   nobody was subscribed: is the pipeline running?", self.for_nobody)?;
+            writeln!(
+                text,
+                "for nobody    {:>12}   said the MQTT broker: nobody was subscribed when they came",
+                self.for_nobody
+            )?;
         }
         if !self.lost_examples.is_empty() {
             writeln!(text, "missing       {}", self.lost_examples.join(" "))?;

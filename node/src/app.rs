@@ -213,9 +213,9 @@ impl Node {
             self.coordinator.leave(self.drain_deadline + HANDOVER_MARGIN).await;
         }
         self.stop_work.send_replace(true);
-        let is_all_delivered = match self.work.take() {
-            Some(work) => matches!(work.await, Ok(Ok(true))),
-            None => false,
+        let (has_failed, is_all_delivered) = match self.work.take() {
+            Some(work) => (false, matches!(work.await, Ok(Ok(true)))),
+            None => (true, false),
         };
         if was_attached {
             self.coordinator.hand_over_leadership().await;
@@ -225,7 +225,7 @@ impl Node {
         let mut is_clean = self.coordinator.shutdown().await.is_ok();
         is_clean &= admin.await;
         is_clean &= self.http.stop().await;
-        if is_all_delivered {
+        if is_all_delivered || has_failed {
             tracing::info!(is_clean, "node has stopped");
         } else {
             tracing::warn!(

@@ -10,6 +10,8 @@ use sluice_tests::{
     kafka::Kafka,
     loadtest::Load,
     mosquitto::Setup,
+    node::Node,
+    pipeline::Pipeline,
     scene::Scene,
 };
 
@@ -115,6 +117,25 @@ fn a_deleted_pipeline_is_drained_and_its_session_is_ended() -> anyhow::Result<()
     let records = scene.topic.read_all()?;
     ensure!(records.iter().all(|record| record.payload != b"late"), "the old session was still there");
     Ok(())
+}
+
+#[test]
+fn a_pipeline_that_never_had_what_it_needs_can_be_deleted() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new("secretive", "mqtt://127.0.0.1:1", "127.0.0.1:1", "t");
+    pipeline.source.push("username: sluice".to_owned());
+    pipeline.source.push("password: ${file:/run/secrets/sluice-tests/absent}".to_owned());
+    let node = Node::start(&[pipeline.yaml()])?;
+    let admin = node.admin()?;
+    eventually("its shard has failed", || {
+        let assignments = admin.assignments()?;
+        ensure!(assignments.iter().any(|shard| shard.message.contains("absent")), "{assignments:?}");
+        Ok(())
+    })?;
+    admin.delete("secretive", false)?;
+    eventually("it is gone", || {
+        ensure!(admin.pipelines()?.is_empty(), "it is there");
+        Ok(())
+    })
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Link {
         let sent = stream::poll_fn(move |context| sent.poll_recv(context));
         match timeout(within, client.attach(sent)).await {
             Ok(Ok(answered)) => Ok(Self::There { up, down: Box::new(answered.into_inner()), cluster }),
-            Ok(Err(status)) => Err(crate::transport::chain(&status)),
+            Ok(Err(status)) => Err(crate::transport::why(&status)),
             Err(_) => Err(format!("no answer in {within:?}")),
         }
     }
@@ -72,7 +72,7 @@ impl Link {
             Self::There { down, cluster, .. } => match down.message().await {
                 Ok(Some(response)) => down_from_pb(response, cluster).map_err(|error| error.to_string()),
                 Ok(None) => Err("the leader ended it".to_owned()),
-                Err(status) => Err(crate::transport::chain(&status)),
+                Err(status) => Err(crate::transport::why(&status)),
             },
         }
     }

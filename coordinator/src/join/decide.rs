@@ -90,7 +90,7 @@ pub(crate) fn decide(me: &Me, answers: &[Answer], silent: &[String]) -> Decision
     if missing > 0 {
         return Decision::Wait(format!(
             "{missing} more of {} nodes must say that they are in no cluster before one is founded{}; \
-             if they are lost for good, `sluice cluster bootstrap --force` founds one without them",
+             if they are lost for good, `sluice cluster bootstrap --force --yes` founds one without them",
             me.expect,
             quiet(silent)
         ));
@@ -99,7 +99,7 @@ pub(crate) fn decide(me: &Me, answers: &[Answer], silent: &[String]) -> Decision
         return Decision::Wait(format!(
             "every seed must say that it is in no cluster before one is founded{}, where one may be that is down; \
              start what is silent, take it out of `seeds` if it was never there, or, if it is lost for good, \
-             found a cluster without it by `sluice cluster bootstrap --force`",
+             found a cluster without it by `sluice cluster bootstrap --force --yes`",
             quiet(silent)
         ));
     }

@@ -27,7 +27,7 @@ use crate::{
     core::Core,
     model::{ClusterId, RaftId},
     raft::JoinError,
-    transport::chain,
+    transport::why,
 };
 
 /// A node that is up answers in milliseconds; one that does not is silent for this round.
@@ -185,7 +185,7 @@ async fn ask_on(core: &Core, line: Option<Channel>, address: &str, within: Durat
     let request = Request::new(ProbeRequest { name: core.settings.node.to_string() });
     let asked = timeout(within, client.probe(request)).await.map_err(|_| String::new())?;
     let ProbeResponse { cluster_id, raft_id, name, is_pristine, leader_address, may_found, cluster_name } =
-        asked.map_err(|status| chain(&status))?.into_inner();
+        asked.map_err(|status| why(&status))?.into_inner();
     let unreadable = |error: String| format!("its answer cannot be read: {error}");
     let cluster_id = Some(cluster_id).filter(|id| !id.is_empty()).map(|id| id.parse()).transpose();
     let cluster_id = cluster_id.map_err(|error| unreadable(format!("{error}")))?;

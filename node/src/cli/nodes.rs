@@ -115,7 +115,10 @@ async fn drain(name: String, remote: &Remote) -> Result<(), Failure> {
     let answer = client(remote).await?.drain_node(request(admin::DrainNodeRequest { name })).await;
     let node = answer.map_err(|status| Failure::from_status(&status, &remote.admin))?.into_inner().node;
     let node = node.unwrap_or_default();
-    eprintln!("{}: draining, {} shards to go; `sluice nodes list` shows how many are left", node.name, node.shards);
+    eprintln!(
+        "{}: draining, {} shards to go, as far as other nodes can take them; `sluice nodes list` shows how many are left",
+        node.name, node.shards
+    );
     output::print(&One(node.into()), remote.output)
 }
 

@@ -131,6 +131,10 @@ async fn apply(file: &Path, dry_run: bool, remote: &Remote) -> Result<(), Failur
         (false, true) => eprintln!("{}: applied as revision {}", pipeline.name, pipeline.revision),
         (false, false) => eprintln!("{}: unchanged", pipeline.name),
     }
+    // There may be no pipeline to show.
+    if dry_run {
+        return Ok(());
+    }
     output::print(&One(pipeline.into()), remote.output)
 }
 

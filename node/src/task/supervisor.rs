@@ -202,6 +202,8 @@ impl Supervisor {
         self.registry.insert(Arc::clone(&task));
         let (stop, stopped) = watch::channel(None);
         let lane = self.emptiest_lane();
+        // The coordinator knows of a session before the broker does.
+        let has_no_session = background.session.is_none();
         let job = self.job(&task, wanted, background, stopped);
         let held = Held { task: Arc::clone(&task), stop };
         self.running.insert(shard, wanted.clone(), Phase::Running, held, Instant::now());
@@ -215,6 +217,10 @@ impl Supervisor {
                     task.set_status(State::Failed, "the lane has stopped: restart the node and look into its log");
                     self.running.failed(shard, false, Instant::now());
                 }
+            }
+            Err(_) if wanted.purpose == Purpose::Retire && has_no_session => {
+                task.set_status(State::Retired, "");
+                self.take(&Ended { shard: shard.clone(), epoch: wanted.epoch, end: End::Retired });
             }
             // What it would need to end the session is not to be had, and what the session holds may be lost: the user has said so.
             Err(message) if wanted.purpose == Purpose::Discard => {
