@@ -135,6 +135,10 @@ impl Core {
         });
         self.handed_over(place, slot, taken);
         failures::handle(self, place, failures);
+        let has_new_topic = place.sink.borrow_mut().take_new_topic();
+        if has_new_topic {
+            self.ask(true);
+        }
     }
 
     /// The sink at `place` has taken records of the task in `slot`.

@@ -10,6 +10,7 @@
 mod forgetful;
 mod native;
 mod partition;
+mod query;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -30,14 +31,16 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
 use rdkafka::error::RDKafkaErrorCode;
 
 use self::native::{Event, Native, Record, Remains, Scratch, Topic};
-pub(crate) use self::verdict::{Verdict, advice, verdict};
+pub(crate) use self::{
+    query::PartitionQuery,
+    verdict::{Verdict, advice, verdict},
+};
 use crate::config::kafka::ProducerConfig;
 
 /// Sinks that one process may have: the producer of each costs four threads and eight descriptors or more. The second one that a sink makes
@@ -160,6 +163,7 @@ pub(crate) struct Sink {
     counted: Option<Counted>,
     topics: Vec<SinkTopic>,
     numbers: HashMap<Box<str>, TopicNo>,
+    has_new_topic: bool,
     /// Groups with staged records, in the order they were first staged.
     dirty: Vec<(usize, usize)>,
     scratch: Scratch,
@@ -216,30 +220,6 @@ pub(crate) enum Errand {
     End(Remains),
 }
 
-/// A question for the brokers that blocks: how many partitions a topic has.
-#[derive(Debug)]
-pub(crate) struct PartitionQuery {
-    producer: Arc<Native>,
-    name: Arc<str>,
-    topic: TopicNo,
-}
-
-impl PartitionQuery {
-    /// Whose partitions.
-    pub(crate) fn topic(&self) -> TopicNo {
-        self.topic
-    }
-
-    /// Asks; waits for the answer, up to a limit.
-    pub(crate) fn ask(&self, within: Duration) -> Option<i32> {
-        let count = self.producer.partition_count(&self.name, within);
-        if let Err(error) = &count {
-            tracing::debug!(topic = %self.name, %error, "partition count not known yet");
-        }
-        count.ok()
-    }
-}
-
 /// Has librdkafka ring `wake` at events. It rings only for an event that finds its queue empty, and since the producer was made an error may
 /// have come into it: unless the queue is emptied once it would never ring. So this rings first.
 fn announce(producer: &Native, wake: BorrowedFd<'_>) {
@@ -268,6 +248,7 @@ impl Sink {
             alone: None,
             topics: Vec::new(),
             numbers: HashMap::new(),
+            has_new_topic: false,
             dirty: Vec::new(),
             scratch: Scratch::default(),
             trouble: None,
@@ -285,6 +266,7 @@ impl Sink {
         }
         let number = TopicNo(self.topics.len());
         let main = self.main.topic(name, number.0)?;
+        self.has_new_topic = true;
         self.topics.push(SinkTopic { name: name.into(), main, alone: None, partitions: None, groups: Vec::new() });
         self.numbers.insert(name.into(), number);
         Ok(number)
@@ -307,6 +289,11 @@ impl Sink {
         }
     }
 
+    /// Whether a topic has come since the last call, whose partitions are to be asked for.
+    pub(crate) fn take_new_topic(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_topic)
+    }
+
     /// The questions whose answers keep partition counts fresh: of all topics, or only of those not yet known.
     pub(crate) fn partition_queries(&self, only_unknown: bool) -> Vec<PartitionQuery> {
         let wanted = |(_, topic): &(usize, &SinkTopic)| !only_unknown || topic.partitions.is_none();
@@ -314,6 +301,7 @@ impl Sink {
             producer: Arc::clone(&self.main),
             name: Arc::clone(&topic.name),
             topic: TopicNo(number),
+            is_first: topic.partitions.is_none(),
         };
         self.topics.iter().enumerate().filter(wanted).map(query).collect()
     }

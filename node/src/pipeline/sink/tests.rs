@@ -1,6 +1,6 @@
 //! How many sinks there may be, and a Kafka that is lost from sight.
 
-use std::os::fd::AsFd as _;
+use std::{os::fd::AsFd as _, time::Duration};
 
 use super::{forgetful::Forgetful, *};
 use crate::config::{Manifest, SecretRoots};
