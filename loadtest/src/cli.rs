@@ -62,7 +62,7 @@ Exit code: 0 all runs were made, 2 one could not, or something that was acknowle
 Examples:
   loadtest bench --list
   loadtest bench --case qos1 --runs 5 -o json
-  loadtest bench                               # every case once: about 8 minutes";
+  loadtest bench                               # every case once: about 9 minutes";
 
 const COMPARE: &str = "\
 Give Sluice and another bridge the same work, in turn.
