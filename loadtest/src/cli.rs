@@ -103,7 +103,7 @@ Examples:
   loadtest chaos --nodes 3 --rounds 30
   loadtest chaos --nodes 3 --rounds 40 --faults kill-follower,kill-leader     # how long is a failover?
   loadtest chaos --nodes 3 --rounds 20 --faults drain                         # and a planned move?
-  loadtest chaos --nodes 3 --rounds 10 --mqtt hivemq --plain";
+  loadtest chaos --nodes 3 --rounds 10 --mqtt hivemq-mended --plain";
 
 const LONG: &str = "\
 Publish numbered readings, read Kafka, compare.

@@ -40,7 +40,7 @@ fn shards_come_and_go_under_load_on_mosquitto_and_nothing_is_lost() -> anyhow::R
 
 #[test]
 fn shards_come_and_go_under_load_on_hivemq_and_nothing_is_lost() -> anyhow::Result<()> {
-    let mqtt = HiveMq::start([127, 0, 0, 1].into())?;
+    let mqtt = HiveMq::start([127, 0, 0, 1].into(), false)?;
     // What was queued goes to the shards that stay.
     resize(&mqtt.url(), mqtt.port)?;
     Ok(())
@@ -143,7 +143,7 @@ fn mosquitto_delivers_all_it_had_queued_to_whom_unsubscribes() -> anyhow::Result
 /// Its queue is the group's. So fewer shards lose nothing, and the last one to go leaves behind what is not in flight.
 #[test]
 fn hivemq_keeps_its_queue_for_the_group_and_delivers_to_who_is_subscribed() -> anyhow::Result<()> {
-    let mqtt = HiveMq::start([127, 0, 0, 1].into())?;
+    let mqtt = HiveMq::start([127, 0, 0, 1].into(), false)?;
     let filter = "$share/group/a/#";
     let mut member = Subscriber::resume(mqtt.port, "member")?;
     member.subscribe(filter)?;

@@ -61,6 +61,11 @@ impl Kind {
         }
     }
 
+    /// The MQTT broker itself is ended, and may forget who was subscribed.
+    pub(crate) fn is_of_mqtt_broker(self) -> bool {
+        matches!(self, Self::MqttRestart | Self::MqttKill)
+    }
+
     pub(crate) fn needs_network(self) -> bool {
         matches!(self, Self::Partition | Self::PartitionOneWay | Self::Isolate)
     }
@@ -74,7 +79,7 @@ impl Kind {
         };
         anyhow::ensure!(nodes >= nodes_min, "{} needs at least {nodes_min} nodes", self.name());
         match (self, broker) {
-            (Self::MqttRestart, Broker::HiveMq) => {
+            (Self::MqttRestart, Broker::HiveMq | Broker::HiveMqMended) => {
                 anyhow::bail!("mqtt-restart is for Mosquitto; HiveMQ is killed: mqtt-kill")
             }
             (Self::MqttKill, Broker::Mosquitto) => {

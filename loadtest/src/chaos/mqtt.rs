@@ -18,6 +18,9 @@ pub(crate) enum Broker {
     /// HiveMQ Community Edition, with its file persistence
     #[value(name = "hivemq")]
     HiveMq,
+    /// The same with an extension that keeps a kill -9 from costing a reading on a plain subscription
+    #[value(name = "hivemq-mended")]
+    HiveMqMended,
 }
 
 impl Broker {
@@ -25,6 +28,7 @@ impl Broker {
         match self {
             Self::Mosquitto => "mosquitto",
             Self::HiveMq => "hivemq",
+            Self::HiveMqMended => "hivemq-mended",
         }
     }
 }
@@ -43,7 +47,8 @@ impl Mqtt {
                 let setup = Setup { is_persistent: true, host: Some(host), ..Setup::default() };
                 Self::Mosquitto(Mosquitto::start(&setup)?)
             }
-            Broker::HiveMq => Self::HiveMq(HiveMq::start(host)?),
+            Broker::HiveMq => Self::HiveMq(HiveMq::start(host, false)?),
+            Broker::HiveMqMended => Self::HiveMq(HiveMq::start(host, true)?),
         })
     }
 

@@ -22,6 +22,7 @@ pub struct HiveMq {
     process: Option<Process>,
     dir: TempDir,
     host: IpAddr,
+    is_mended: bool,
     /// Where it listens.
     pub port: u16,
 }
@@ -41,11 +42,12 @@ impl HiveMq {
         Ok(())
     }
 
-    /// Starts a broker at that address of this machine and waits until it takes connections.
+    /// Starts a broker at that address of this machine and waits until it takes connections. `is_mended`: with an extension that goes past
+    /// the numbers of payloads that a kill -9 may have left unwritten; `HiveMq.java` says why.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(host: IpAddr) -> anyhow::Result<Self> {
+    pub fn start(host: IpAddr, is_mended: bool) -> anyhow::Result<Self> {
         Self::check_possible()?;
         let dir = tempfile::Builder::new().prefix("sluice-hivemq-").tempdir()?;
         let port = ports::free()?;
@@ -54,7 +56,7 @@ impl HiveMq {
         }
         fs::write(dir.path().join("conf/config.xml"), config(host, port))?;
         fs::write(dir.path().join("HiveMq.java"), MAIN)?;
-        let mut broker = Self { process: None, dir, host, port };
+        let mut broker = Self { process: None, dir, host, is_mended, port };
         broker.start_again()?;
         Ok(broker)
     }
@@ -67,6 +69,9 @@ impl HiveMq {
         let mut command = Command::new(environment::java()?);
         command.args(["-Xms128m", "-Xmx768m", "-cp"]).arg(environment::hivemq_class_path()?);
         command.arg(self.dir.path().join("HiveMq.java")).arg(self.dir.path()).current_dir(self.dir.path());
+        if self.is_mended {
+            command.arg("mended");
+        }
         let mut process = Process::start("hivemq", command, &self.dir.path().join("log"))?;
         let address = (self.host, self.port);
         process.wait_for("HiveMQ takes connections", || TcpStream::connect(address).context("connecting"))?;
