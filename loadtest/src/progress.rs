@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     pub(crate) refused: AtomicU64,
     /// Acknowledged with the remark that nobody was subscribed.
     pub(crate) for_nobody: AtomicU64,
+    /// Those do not count as acknowledged at present, as the MQTT broker may have forgotten who subscribed.
+    pub(crate) excuses_for_nobody: AtomicBool,
     /// Connections after the first.
     pub(crate) reconnects: AtomicU64,
     /// Of those, the ones at which the broker had forgotten the session.
@@ -47,6 +49,7 @@ impl Progress {
             resent: AtomicU64::default(),
             refused: AtomicU64::default(),
             for_nobody: AtomicU64::default(),
+            excuses_for_nobody: AtomicBool::default(),
             reconnects: AtomicU64::default(),
             sessions_lost: AtomicU64::default(),
             is_stopped: AtomicBool::default(),

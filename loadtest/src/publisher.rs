@@ -40,8 +40,6 @@ pub(crate) struct Shared {
     pub(crate) qos: Qos,
     /// Give up on missing acknowledgements after so much silence.
     pub(crate) settle: Duration,
-    /// What the MQTT broker said is for nobody need not arrive.
-    pub(crate) excuses_for_nobody: bool,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -239,7 +237,7 @@ impl Publisher {
                         }
                         Outcome::AcceptedForNobody => {
                             progress.for_nobody.fetch_add(1, Relaxed);
-                            if self.shared.excuses_for_nobody {
+                            if progress.excuses_for_nobody.load(Relaxed) {
                                 continue;
                             }
                         }

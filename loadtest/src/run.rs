@@ -97,7 +97,6 @@ async fn publish(args: &RunArgs, run_id: &str, format: Format, progress: &Arc<Pr
         format,
         qos: args.qos,
         settle: args.settle,
-        excuses_for_nobody: false,
         progress: Arc::clone(progress),
     });
     let mut publishers = JoinSet::new();

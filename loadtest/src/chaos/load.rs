@@ -69,6 +69,8 @@ impl Load {
         let consumer = Consumer::open(&setup.kafka, std::slice::from_ref(&setup.kafka_topic))?;
         let arrivals = Arrivals::new(setup.zones);
         let progress = Arc::new(Progress::new(Oracle::new(setup.devices)?, Some(arrivals)));
+        // Until every shard has subscribed for the first time.
+        progress.excuses_for_nobody.store(true, Relaxed);
         let address: MqttUrl = setup.mqtt.parse()?;
         let shared = Arc::new(Shared {
             address,
@@ -76,7 +78,6 @@ impl Load {
             qos: Qos::AtLeastOnce,
             // A broker that is down for a while is part of the play.
             settle: Duration::from_secs(60),
-            excuses_for_nobody: true,
             progress: Arc::clone(&progress),
         });
         let plan = Plan { devices: setup.devices, rate: setup.rate, duration: FOREVER, connections: CONNECTIONS };
@@ -104,6 +105,11 @@ impl Load {
 
     pub(crate) fn for_nobody(&self) -> u64 {
         self.progress.for_nobody.load(Relaxed)
+    }
+
+    /// Whether what the MQTT broker says is for nobody counts as lost from now on, or is its own doing.
+    pub(crate) fn excuse_for_nobody(&self, is_excused: bool) {
+        self.progress.excuses_for_nobody.store(is_excused, Relaxed);
     }
 
     pub(crate) fn reconnects(&self) -> u64 {

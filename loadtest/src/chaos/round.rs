@@ -43,6 +43,7 @@ pub(crate) fn play(
     let view = stage.wait_well(args.settle)?;
     stage.load.check_running()?;
     stage.load.arrivals()?.forget();
+    stage.load.excuse_for_nobody(kind.is_of_mqtt_broker());
     let (before, for_nobody) = (stage.load.counts(), stage.load.for_nobody());
 
     let hit = faults::inject(stage, kind, &view, &mut chance)?;
