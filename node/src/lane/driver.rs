@@ -264,7 +264,14 @@ impl Driver {
                 Ok(_) => {}
             }
         }
-        if may_read { turn::read(cx, connection, &self.core, &self.shard) } else { Poll::Pending }
+        if !may_read {
+            return Poll::Pending;
+        }
+        // Others of the lane may have filled it meanwhile, and a stop may have come.
+        if !self.may_read(self.stop()) {
+            return Poll::Ready(Turned::default());
+        }
+        turn::read(cx, connection, &self.core, &self.shard)
     }
 
     /// Reading stops or starts again.
