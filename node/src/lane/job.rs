@@ -1,4 +1,4 @@
-//! What a lane is given to do.
+//! What a lane is given to do: a task, with all that is needed to run it once. The task stays, and comes back in another job after a failure.
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{InFlight, Manifest, SecretRoots, manifest::Resolved},
     pipeline::{
-        sink::{Errand, Headers, Volume},
+        sink::{Errand, Headers, TopicNo, Volume},
         source::session::{Qos, Session, Settings, Version},
     },
     registry::Task,
@@ -293,6 +293,10 @@ fn a_reading_costs_no_allocation() -> anyhow::Result<()> {
     let shard = lane.shard(&kafka)?;
     let task = Arc::clone(&shard.borrow().task);
     for round in 1..=20 {
+        if round == 10 {
+            // From here on records are grouped by partition.
+            shard.borrow().place.sink.borrow_mut().set_partitions(TopicNo::from_index(0), Some(1));
+        }
         let mut input = publishes(READINGS);
         let mut dearest = allocation_counter::measure(|| {
             let turned = turn::receive(Ok(input.len()), &lane.core, &shard, &mut input);

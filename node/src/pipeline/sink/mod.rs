@@ -296,12 +296,13 @@ impl Sink {
 
     /// The questions whose answers keep partition counts fresh: of all topics, or only of those not yet known.
     pub(crate) fn partition_queries(&self, only_unknown: bool) -> Vec<PartitionQuery> {
+        let is_first = self.topics.iter().all(|topic| topic.partitions.is_none());
         let wanted = |(_, topic): &(usize, &SinkTopic)| !only_unknown || topic.partitions.is_none();
         let query = |(number, topic): (usize, &SinkTopic)| PartitionQuery {
             producer: Arc::clone(&self.main),
             name: Arc::clone(&topic.name),
             topic: TopicNo(number),
-            is_first: topic.partitions.is_none(),
+            is_first,
         };
         self.topics.iter().enumerate().filter(wanted).map(query).collect()
     }
@@ -328,7 +329,8 @@ impl Sink {
     /// Hands everything staged to librdkafka; returns what it took. Calls `on_failed` with each record that was not taken, whole.
     pub(crate) fn flush(&mut self, mut on_failed: impl FnMut(TopicNo, Staged, RDKafkaErrorCode)) -> Volume {
         let mut taken = Volume::default();
-        for (number, at) in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for (number, at) in dirty.drain(..) {
             let topic = &mut self.topics[number];
             let mut records = std::mem::take(&mut topic.groups[at]);
             let partition = at.checked_sub(1).and_then(|partition| i32::try_from(partition).ok());
@@ -338,7 +340,8 @@ impl Sink {
                 topic.main.produce_batch(partition, batch, &mut self.scratch, |at, code| failed.push((at, code)));
             } else {
                 for (at, record) in records.iter().enumerate() {
-                    if let Err(code) = topic.main.produce(partition, &record_of(record), record.headers.iter()) {
+                    let headers = record.headers.iter();
+                    if let Err(code) = topic.main.produce(partition, &record_of(record), headers, &mut self.scratch) {
                         failed.push((at, code));
                     }
                 }
@@ -349,6 +352,7 @@ impl Sink {
             records.drain(..).for_each(|record| taken += record.volume());
             self.topics[number].groups[at] = records;
         }
+        self.dirty = dirty;
         if self.death.is_none()
             && let Some((code, reason)) = self.main.fatal_error()
         {
@@ -376,14 +380,15 @@ impl Sink {
             known.alone = Some(alone.topic(&known.name, topic.0).map_err(SinkError::from)?);
         }
         match &known.alone {
-            Some(handle) => match handle.produce(partition, &record_of(record), record.headers.iter()) {
-                // This producer's metadata may be older than the count: its own partitioner keeps the same rule.
-                Err(RDKafkaErrorCode::UnknownPartition) => {
-                    handle.produce(None, &record_of(record), record.headers.iter())
+            Some(handle) => {
+                let mut produce = |to| handle.produce(to, &record_of(record), record.headers.iter(), &mut self.scratch);
+                match produce(partition) {
+                    // This producer's metadata may be older than the count: its own partitioner keeps the same rule.
+                    Err(RDKafkaErrorCode::UnknownPartition) => produce(None),
+                    produced => produced,
                 }
-                produced => produced,
+                .map_err(SinkFailure::Code)
             }
-            .map_err(SinkFailure::Code),
             None => Err(SinkFailure::Code(RDKafkaErrorCode::BrokerDestroy)),
         }
     }

@@ -263,8 +263,9 @@ impl Topic {
         scratch: &mut Scratch,
         mut refused: impl FnMut(usize, RDKafkaErrorCode),
     ) {
-        scratch.0.clear();
-        scratch.0.extend(records.map(|record| sys::rd_kafka_message_t {
+        let messages = &mut scratch.messages;
+        messages.clear();
+        messages.extend(records.map(|record| sys::rd_kafka_message_t {
             err: rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
             rkt: ptr::null_mut(),
             partition: 0,
@@ -275,7 +276,7 @@ impl Topic {
             offset: 0,
             _private: opaque_out(record.opaque),
         }));
-        let count = scratch.0.len();
+        let count = messages.len();
         let Ok(c_count) = c_int::try_from(count) else {
             return (0..count).for_each(|at| refused(at, RDKafkaErrorCode::QueueFull));
         };
@@ -283,17 +284,22 @@ impl Topic {
         // SAFETY: the array holds `count` messages whose slices live through the call (`'a`); with F_COPY librdkafka
         // copies payloads and always copies keys, and never writes through either pointer.
         let taken = unsafe {
-            let messages = scratch.0.as_mut_ptr();
-            sys::rd_kafka_produce_batch(self.handle, partition, sys::RD_KAFKA_MSG_F_COPY, messages, c_count)
+            sys::rd_kafka_produce_batch(
+                self.handle,
+                partition,
+                sys::RD_KAFKA_MSG_F_COPY,
+                messages.as_mut_ptr(),
+                c_count,
+            )
         };
         if taken != c_count {
-            for (at, message) in scratch.0.iter().enumerate() {
+            for (at, message) in messages.iter().enumerate() {
                 if message.err != rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
                     refused(at, message.err.into());
                 }
             }
         }
-        scratch.0.clear();
+        messages.clear();
     }
 
     /// Hands one record with headers over.
@@ -305,6 +311,7 @@ impl Topic {
         partition: Option<i32>,
         record: &Record<'a>,
         headers: impl Iterator<Item = &'a Header>,
+        scratch: &mut Scratch,
     ) -> Result<(), RDKafkaErrorCode> {
         use rd_kafka_vtype_t as kind;
         let mem = |bytes: &[u8]| Value {
@@ -314,7 +321,8 @@ impl Topic {
             },
         };
         let field = |vtype, u| sys::rd_kafka_vu_t { vtype, u };
-        let mut fields = Vec::with_capacity(6 + headers.size_hint().0);
+        let fields = &mut scratch.fields;
+        fields.clear();
         fields.push(field(kind::RD_KAFKA_VTYPE_RKT, Value { rkt: self.handle }));
         fields.push(field(kind::RD_KAFKA_VTYPE_PARTITION, Value { i32_: partition.unwrap_or(PARTITION_UNASSIGNED) }));
         fields.push(field(kind::RD_KAFKA_VTYPE_MSGFLAGS, Value { i: sys::RD_KAFKA_MSG_F_COPY }));
@@ -350,9 +358,12 @@ impl Drop for Topic {
     }
 }
 
-/// Room for a batch, kept between calls so that a batch allocates nothing.
+/// Room for a batch and for the fields of one record, kept between calls so that these allocate nothing.
 #[derive(Default)]
-pub(super) struct Scratch(Vec<sys::rd_kafka_message_t>);
+pub(super) struct Scratch {
+    messages: Vec<sys::rd_kafka_message_t>,
+    fields: Vec<sys::rd_kafka_vu_t>,
+}
 
 impl fmt::Debug for Scratch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
