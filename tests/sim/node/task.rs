@@ -325,7 +325,10 @@ impl Task {
             stop: self.stop,
             is_serving: self.is_serving,
             is_connected: self.session.is_connected(),
-            is_settled: self.session.is_settled(),
+            is_settled: match self.desired.purpose {
+                Purpose::Retire => self.session.is_unsubscribed(),
+                Purpose::Run | Purpose::Discard => self.session.is_settled(),
+            },
             is_idle: self.is_idle(),
             last_moved: self.last_moved,
             question: self.session.question(),

@@ -132,6 +132,7 @@ fn a_filter_that_the_broker_does_not_unsubscribe_stays_and_is_asked_for_again() 
     let refused = vec![RefusedFilter { filter: old.clone(), code: 0x87 }];
     assert_eq!(events, [Event::Unsubscribed { refused }]);
     assert!(wire.session.may_have(&old));
+    assert!(wire.session.is_settled() && !wire.session.is_unsubscribed(), "the broker has said no, and keeps it");
     wire.session.connect(wire.now, &mut wire.out).unwrap();
     wire.hear(&connack(Version::V5, true)).unwrap();
     wire.hear(&suback(Version::V5, 4, &[1])).unwrap();
@@ -147,9 +148,11 @@ fn a_retiring_session_unsubscribes_reads_on_and_ends() {
         wire.session.change_filters(&[]).unwrap();
         wire.session.connect(wire.now, &mut wire.out).unwrap();
         wire.hear(&connack(version, true)).unwrap();
+        assert!(!wire.session.is_unsubscribed(), "nothing is answered yet");
         assert_eq!(wire.sent()[1..], [Sent::Unsubscribe(2, wire.session.settings().filters.clone())]);
         assert_eq!(readings(&wire.hear(&publish(version, 1, 1, false, "queued")).unwrap()), [0]);
         assert_eq!(wire.hear(&unsuback(version, 2, &[0])).unwrap(), [Event::Unsubscribed { refused: Vec::new() }]);
+        assert!(wire.session.is_unsubscribed());
         assert_eq!(wire.ack_up_to(1), [Sent::Puback(1)]);
         let ending = wire.session.end(&mut wire.out);
         match version {
