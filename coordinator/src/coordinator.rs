@@ -139,7 +139,7 @@ impl Coordinator {
     /// Reads the state, with the Raft log index that it stands for: this node's own copy, which may be a little behind, or the
     /// leader's if it has none. Nothing is applied meanwhile, so be quick and do not call back.
     pub async fn read<T: Send>(&self, read: impl FnOnce(&State, u64) -> T + Send) -> Result<T, ProposeError> {
-        if self.inner.core.has_replica() {
+        if self.inner.core.is_in_group() {
             return Ok(self.view_at(read));
         }
         let (state, index) = self.inner.core.fetch_state().await?;
@@ -169,7 +169,7 @@ impl Coordinator {
     /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
         let mut status = Status::of(&self.inner.core);
-        if !self.inner.core.has_replica() {
+        if !self.inner.core.is_in_group() {
             // Of a node that was in the group once: how things were then.
             status.members.clear();
         }

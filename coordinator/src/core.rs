@@ -95,8 +95,8 @@ impl Core {
 
     /// Whether this node has a copy of the state of its own. What its Raft knows of itself is not enough: a node that is forgotten while
     /// it is away, or drained, is told no more, and goes on believing that it is in the group.
-    pub(crate) fn has_replica(&self) -> bool {
-        if *self.attachment.replica().borrow() == Some(false) {
+    pub(crate) fn is_in_group(&self) -> bool {
+        if *self.attachment.in_group().borrow() == Some(false) {
             return false;
         }
         let (roles, me) = (self.group.roles(), self.group.identity().raft_id);

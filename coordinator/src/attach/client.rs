@@ -284,8 +284,8 @@ impl Client {
     fn take(&mut self, stay: &mut Stay, down: Down, address: Option<&str>) -> Option<End> {
         let attachment = &self.core.attachment;
         match down {
-            Down::Welcome { generation, leader, is_replica } => {
-                attachment.set_replica(is_replica);
+            Down::Welcome { generation, leader, is_in_group } => {
+                attachment.set_in_group(is_in_group);
                 (stay.is_welcome, stay.patience) = (true, Instant::now() + self.core.settings.lease / 2);
                 self.generation = Some(generation);
                 self.lines = join::Lines::default();
@@ -306,7 +306,7 @@ impl Client {
                 }
             }
             Down::Answer(answer) => {
-                attachment.set_replica(answer.is_replica);
+                attachment.set_in_group(answer.is_in_group);
                 if !answer.voters.is_empty() {
                     self.voters = answer.voters;
                 }

@@ -33,7 +33,7 @@ pub enum Down {
         /// The leader's name.
         leader: NodeName,
         /// Whether the node is in the Raft group.
-        is_replica: bool,
+        is_in_group: bool,
     },
     /// What has changed of its part; true: with that it is complete.
     Part(Box<Change>, bool),
@@ -55,7 +55,7 @@ pub struct Answer {
     /// Least time between two checkpoints.
     pub checkpoint_interval: Duration,
     /// Whether the node is in the Raft group.
-    pub is_replica: bool,
+    pub is_in_group: bool,
     /// Where the voters are; empty: as told before.
     pub voters: Vec<String>,
 }
@@ -128,19 +128,19 @@ impl Leading {
     }
 
     /// Begins a stay, in place of the node's stay of before. Returns its number, and what the node is told, its welcome first.
-    /// `is_replica`: the node is in the Raft group.
+    /// `is_in_group`: the node is in the Raft group.
     pub fn open(
         &mut self,
         hello: &Hello,
         generation: Generation,
-        is_replica: bool,
+        is_in_group: bool,
         now: Instant,
     ) -> (u64, mpsc::Receiver<Down>) {
         self.registered(hello, generation);
         let owner = Owner { node: hello.name.clone(), generation };
         let (out, inbox) = mpsc::channel(WAITING_MAX);
         // The channel is new and has room.
-        let _ = out.try_send(Down::Welcome { generation, leader: self.me.clone(), is_replica });
+        let _ = out.try_send(Down::Welcome { generation, leader: self.me.clone(), is_in_group });
         self.stays_so_far += 1;
         let number = self.stays_so_far;
         if hello.generation.is_none() {
@@ -193,13 +193,13 @@ impl Leading {
                 continue;
             };
             let lease = if node == self.me { self.lease.min(left) } else { self.lease };
-            let is_replica = footing.replicas.contains(&stay.raft_id);
+            let is_in_group = footing.replicas.contains(&stay.raft_id);
             let is_new = stay.voters != footing.voters;
             let voters = if is_new { footing.voters.clone() } else { Vec::new() };
             if is_new {
                 stay.voters.clone_from(&voters);
             }
-            let answer = Answer { number, lease, checkpoint_interval, is_replica, voters };
+            let answer = Answer { number, lease, checkpoint_interval, is_in_group, voters };
             if stay.out.try_send(Down::Answer(answer)).is_err() {
                 lost.push(node);
             }

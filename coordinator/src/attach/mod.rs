@@ -46,7 +46,7 @@ pub(crate) struct Attachment {
     held: lease::Held,
     leader: watch::Sender<Option<Leader>>,
     checkpoint_interval: watch::Sender<Duration>,
-    replica: watch::Sender<Option<bool>>,
+    in_group: watch::Sender<Option<bool>>,
 }
 
 impl Attachment {
@@ -57,7 +57,7 @@ impl Attachment {
             held: lease::Held::new(),
             leader: watch::Sender::new(None),
             checkpoint_interval: watch::Sender::new(Duration::ZERO),
-            replica: watch::Sender::new(None),
+            in_group: watch::Sender::new(None),
         }
     }
 
@@ -91,11 +91,11 @@ impl Attachment {
     }
 
     /// Whether this node is in the Raft group, as the last leader said that it was attached to; None: none has said yet.
-    pub(crate) fn replica(&self) -> watch::Receiver<Option<bool>> {
-        self.replica.subscribe()
+    pub(crate) fn in_group(&self) -> watch::Receiver<Option<bool>> {
+        self.in_group.subscribe()
     }
 
-    fn set_replica(&self, is_replica: bool) {
-        self.replica.send_if_modified(|known| known.replace(is_replica) != Some(is_replica));
+    fn set_in_group(&self, is_in_group: bool) {
+        self.in_group.send_if_modified(|known| known.replace(is_in_group) != Some(is_in_group));
     }
 }

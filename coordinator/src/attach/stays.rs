@@ -92,8 +92,8 @@ impl Stays {
         };
         let mut leading = self.lock();
         let leading = leading.as_mut().ok_or_else(not_leader)?;
-        let is_replica = self.group.roles().nodes.contains_key(&hello.raft_id);
-        let (number, inbox) = leading.open(&hello, generation, is_replica, Instant::now());
+        let is_in_group = self.group.roles().nodes.contains_key(&hello.raft_id);
+        let (number, inbox) = leading.open(&hello, generation, is_in_group, Instant::now());
         drop(turn);
         self.asked.notify_one();
         Ok(Guest { stays: Arc::clone(self), node: hello.name, number, inbox })

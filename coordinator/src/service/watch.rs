@@ -90,13 +90,13 @@ impl Watch {
                 Err(_) => {}
             }
             let core = self.coordinator.core();
-            let (mut replica, has_replica) = (core.attachment.replica(), core.has_replica());
+            let (mut in_group, is_in_group) = (core.attachment.in_group(), core.is_in_group());
             tokio::select! {
                 // Put into the group, or forgotten: what to wait for is another thing now.
-                _ = replica.changed() => {}
+                _ = in_group.changed() => {}
                 applied = self.applied.changed() => applied.map_err(|_| status::stopping())?,
                 _ = self.stopping.changed() => return Err(status::stopping()),
-                () = sleep(ASK_EVERY), if !has_replica => {}
+                () = sleep(ASK_EVERY), if !is_in_group => {}
             }
         }
     }

@@ -57,16 +57,16 @@ pub(crate) fn down_to_pb(down: &Down) -> Vec<pb::AttachResponse> {
             let response = |part| pb::AttachResponse { message: Some(Message::Part(part)) };
             return part_to_pb(change).into_iter().map(response).collect();
         }
-        Down::Welcome { generation, leader, is_replica } => Message::Welcome(pb::Welcome {
+        Down::Welcome { generation, leader, is_in_group } => Message::Welcome(pb::Welcome {
             generation: generation.0,
             leader: leader.to_string(),
-            is_replica: *is_replica,
+            is_in_group: *is_in_group,
         }),
         Down::Answer(answer) => Message::Answer(pb::Answer {
             number: answer.number,
             lease_ms: millis(answer.lease),
             checkpoint_interval_ms: millis(answer.checkpoint_interval),
-            is_replica: answer.is_replica,
+            is_in_group: answer.is_in_group,
             voters: answer.voters.clone(),
         }),
         Down::Refused(why) => Message::Refusal(refusal_to_pb(why)),
@@ -84,7 +84,7 @@ pub(crate) fn down_from_pb(response: pb::AttachResponse, disk: &ClusterId) -> Re
         Message::Welcome(w) => Down::Welcome {
             generation: Generation(w.generation),
             leader: node_name(&w.leader)?,
-            is_replica: w.is_replica,
+            is_in_group: w.is_in_group,
         },
         Message::Part(part) => {
             let (change, is_last) = part_from_pb(part)?;
@@ -94,7 +94,7 @@ pub(crate) fn down_from_pb(response: pb::AttachResponse, disk: &ClusterId) -> Re
             number: a.number,
             lease: Duration::from_millis(a.lease_ms),
             checkpoint_interval: Duration::from_millis(a.checkpoint_interval_ms),
-            is_replica: a.is_replica,
+            is_in_group: a.is_in_group,
             voters: a.voters,
         }),
         Message::Refusal(refusal) => Down::Refused(refusal_from_pb(refusal, disk)?),

@@ -229,8 +229,8 @@ impl Leader {
         around: &mut Around,
     ) {
         let Some(leading) = &mut self.leading else { return };
-        let is_replica = at < around.raft.voters;
-        let (stay, inbox) = leading.open(hello, generation, is_replica, around.instant());
+        let is_in_group = at < around.raft.voters;
+        let (stay, inbox) = leading.open(hello, generation, is_in_group, around.instant());
         self.guests.push(Guest { link, at, node: hello.name.clone(), stay, inbox });
     }
 
