@@ -48,7 +48,7 @@ pub(super) const RULES: &[Rule] = &[
     only("queue.buffering.max.messages", Some("0"), &["0"], BOUNDS),
     only("queue.buffering.max.kbytes", Some("2147483647"), &["2147483647"], BOUNDS),
     // 5 ms fill a batch at any rate that matters, and are little beside a round trip with acks=all.
-    Rule { name: "linger.ms", default: Some("5"), accepts: Accepts::Anything },
+    Rule { name: "linger.ms", default: Some("1"), accepts: Accepts::Anything },
     // An unknown topic is told after this, and the shard that needs it says so: half a minute of silence would look like a slow Kafka.
     Rule { name: "topic.metadata.propagation.max.ms", default: Some("5000"), accepts: Accepts::Anything },
     // Topics are the operator's: a mapping would have every device that publishes make one, with the broker's defaults.

@@ -130,7 +130,7 @@ sink:
     client.id: sluice
     compression.type: lz4
     enable.idempotence: "true"
-    linger.ms: "5"
+    linger.ms: "1"
     max.in.flight.requests.per.connection: "5"
     message.timeout.ms: "0"
     partitioner: murmur2_random
