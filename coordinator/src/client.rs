@@ -114,11 +114,18 @@ impl Core {
                 WriteError::Stopped(why) => Missed::Stopped(why),
             });
         }
-        let nobody = || Missed::NotLeader(None, "nobody is known to lead".to_owned());
+        let nobody = || Missed::NotLeader(None, self.why_nobody());
         let address =
             hint.or_else(|| self.leader_address()).filter(|at| !at.is_empty() && *at != self.settings.address);
         let (Some(address), Some(cluster)) = (address, self.group.identity().cluster_id) else { return Err(nobody()) };
         self.attempt_at(&address, cluster, command, deadline).await
+    }
+
+    fn why_nobody(&self) -> String {
+        if self.group.identity().cluster_id.is_some() {
+            return "nobody is known to lead".to_owned();
+        }
+        format!("this node is in no cluster yet: {}", *self.joining.borrow())
     }
 
     async fn attempt_at(
@@ -157,7 +164,7 @@ impl Core {
 
     /// Until this node's own copy, if it has one, has what was proposed.
     async fn catch_up(&self, index: u64) {
-        if self.has_replica() {
+        if self.is_in_group() {
             let mut applied = self.group.applied();
             // Late, it is no more than late.
             let _ = timeout(BEHIND_MAX, applied.wait_for(|applied| *applied >= index)).await;

@@ -2,7 +2,7 @@
 
 use crate::{
     core::Core,
-    model::{ClusterId, Generation, Member, NodeName},
+    model::{ClusterId, Generation, Member, MemberState, NodeName},
 };
 
 /// The cluster as this node sees it.
@@ -16,7 +16,7 @@ pub struct Status {
     pub leader: Option<NodeName>,
     /// Raft log index up to which this node has applied.
     pub applied_index: u64,
-    /// By name; as applied here, so none on a node that has no copy of the state.
+    /// By name, without those removed; as applied here, so none on a node that has no copy of the state.
     pub members: Vec<MemberStatus>,
     /// Whether this node is attached to a leader just now.
     pub is_attached: bool,
@@ -52,12 +52,13 @@ impl Status {
                 is_voter: roles.voters.contains(&member.raft_id),
                 is_leader: roles.leader == Some(member.raft_id),
             };
+            let present = state.members.iter().filter(|(_, member)| member.state != MemberState::Gone);
             Self {
                 cluster_id: core.group.identity().cluster_id,
                 term: roles.term,
                 leader,
                 applied_index,
-                members: state.members.iter().map(member).collect(),
+                members: present.map(member).collect(),
                 is_attached: attached.is_some(),
                 joining: core.joining.borrow().clone(),
             }

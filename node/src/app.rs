@@ -213,9 +213,10 @@ impl Node {
             self.coordinator.leave(self.drain_deadline + HANDOVER_MARGIN).await;
         }
         self.stop_work.send_replace(true);
-        let (has_failed, is_all_delivered) = match self.work.take() {
-            Some(work) => (false, matches!(work.await, Ok(Ok(true)))),
-            None => (true, false),
+        // None: it had failed, which is told by whom it failed.
+        let is_all_delivered = match self.work.take() {
+            Some(work) => work.await.ok().and_then(Result::ok),
+            None => None,
         };
         if was_attached {
             self.coordinator.hand_over_leadership().await;
@@ -225,14 +226,14 @@ impl Node {
         let mut is_clean = self.coordinator.shutdown().await.is_ok();
         is_clean &= admin.await;
         is_clean &= self.http.stop().await;
-        if is_all_delivered || has_failed {
+        if is_all_delivered != Some(false) {
             tracing::info!(is_clean, "node has stopped");
         } else {
             tracing::warn!(
                 "node has stopped and has not delivered all that was in flight: with QoS 1 and 2 the MQTT broker sends that again"
             );
         }
-        is_clean && is_all_delivered
+        is_clean && is_all_delivered == Some(true)
     }
 }
 

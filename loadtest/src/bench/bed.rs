@@ -171,7 +171,7 @@ fn pipeline(case: &Case, mqtt: &str, kafka: &str, topic: &str) -> Pipeline {
     pipeline.source.push(format!("version: \"{}\"", case.version));
     pipeline.kafka_properties.push(("compression.type".to_owned(), case.compression.to_owned()));
     if case.headers > 0 {
-        let names = ["topic", "qos", "retain", "duplicate", "received_at"];
+        let names = ["topic", "qos", "retain", "duplicate", "received-at"];
         pipeline.more.push(format!("metadata_headers: [{}]", names[..usize::from(case.headers)].join(", ")));
     }
     let key = "key: \"{zone}/{device}\"";

@@ -39,13 +39,27 @@ pub(super) async fn connect(remote: &Remote) -> Result<Connection, Failure> {
         return Err(Failure::usage(format!("--admin-ca is given and {admin} has no TLS; give an https:// URL")));
     }
     let token = Token::of(remote)?;
-    let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|error| {
-        Failure::failed(format!(
-            "no node answers at {admin} ({}); is one running there? Start one with `sluice serve`, or name another with --admin or SLUICE_ADMIN",
-            root_cause(&error)
-        ))
-    })?;
+    let channel = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .connect()
+        .await
+        .map_err(|error| Failure::failed(unreachable(admin, &root_cause(&error))))?;
     Ok(InterceptedService::new(channel, token))
+}
+
+/// What is said of a node that no connection came about with. What went wrong in TLS is known by its words only: it comes through several libraries.
+fn unreachable(admin: &str, why: &str) -> String {
+    if why.contains("InvalidContentType") {
+        return format!("what answers at {admin} does not talk TLS ({why}); give an http:// URL");
+    }
+    if why.contains("certificate") {
+        return format!(
+            "the certificate at {admin} is not trusted ({why}); give the CA that signed it with --admin-ca or SLUICE_ADMIN_CA"
+        );
+    }
+    format!(
+        "no node answers at {admin} ({why}); is one running there? Start one with `sluice serve`, or name another with --admin or SLUICE_ADMIN"
+    )
 }
 
 fn tls(remote: &Remote) -> Result<ClientTlsConfig, Failure> {
@@ -100,6 +114,14 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use crate::cli::Output;
+
+    #[test]
+    fn what_went_wrong_in_tls_is_told_as_such() {
+        let said = |why| unreachable("https://127.0.0.1:7070", why);
+        assert!(said("received corrupt message of type InvalidContentType").contains("http://"));
+        assert!(said("invalid peer certificate: BadSignature").contains("--admin-ca"));
+        assert!(said("Connection refused (os error 111)").contains("sluice serve"));
+    }
 
     #[tokio::test]
     async fn a_node_that_is_not_there_is_named_with_what_to_do() -> anyhow::Result<()> {

@@ -54,6 +54,10 @@ impl Failure {
             Code::Unimplemented => {
                 Self::failed(format!("the node at {admin} does not know this call ({said}); is it of this version?"))
             }
+            // The connection broke, or what answers does not talk as a node does.
+            Code::Unknown => Self::failed(format!(
+                "the connection to {admin} failed ({said}); if that is the admin listener of a running node, is it with TLS? Then give an https:// URL"
+            )),
             code => Self::failed(format!("the node at {admin} answered {code:?}: {said}")),
         }
     }

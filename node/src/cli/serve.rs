@@ -221,7 +221,7 @@ pub(super) fn check(command: &ConfigCommand) -> Result<(), Failure> {
     let config = load(node)?;
     let (mut pipelines, mut wrong) = (Vec::new(), Vec::new());
     let directory = config.pipelines_dir.as_deref().map(manifests::load_dir);
-    for found in directory.into_iter().chain(files.iter().map(|file| manifests::load_file(file))) {
+    for found in directory.into_iter().chain(files.iter().map(|file| manifests::load_named(file))) {
         match found {
             Ok(found) => pipelines.extend(found),
             Err(errors) => wrong.push(errors.to_string()),

@@ -10,7 +10,7 @@ use super::{
     Failure, Remote,
     client::{connect, request},
     output::{self, Output, Rows, write_line},
-    text,
+    status, text,
 };
 
 /// Shows which node runs which shard, and moves them.
@@ -19,7 +19,7 @@ pub(super) enum Command {
     /// List the shards with their owner, epoch and state
     #[command(after_help = "\
 States: connecting (to the MQTT broker), running, back-pressure (Kafka is slow or away), draining, stopped (on purpose), \
-failed (the message says what to mend), retired (its session is ended).
+failed (the message says what to mend), retired (its session is ended), unknown (its node has not told yet).
 
 Examples:
   sluice shards list
@@ -130,7 +130,12 @@ async fn list(pipeline: String, remote: &Remote) -> Result<(), Failure> {
         .list_assignments(request(admin::ListAssignmentsRequest { pipeline }))
         .await
         .map_err(|status| Failure::from_status(&status, &remote.admin))?;
-    output::print(&Shards(answer.into_inner().assignments.into_iter().map(Shard::from).collect()), remote.output)
+    output::print(&Shards(answer.into_inner().assignments.into_iter().map(Shard::from).collect()), remote.output)?;
+    // Nobody hears what the nodes say of their shards then.
+    if !status::ask(remote).await?.has_quorum {
+        eprintln!("warning: no quorum: nodes, states and messages are those of the last time that there was one");
+    }
+    Ok(())
 }
 
 /// Prints changes until the operator or the node ends it.

@@ -36,7 +36,7 @@ pub(super) struct Status {
     pub(super) learners: Vec<Peer>,
     /// How many more voters may be lost.
     failure_tolerance: u32,
-    has_quorum: bool,
+    pub(super) has_quorum: bool,
     nodes_alive: u32,
     /// What the node waits for before it is part of the cluster; none: it is.
     joining: Option<String>,

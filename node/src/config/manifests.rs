@@ -32,6 +32,18 @@ pub fn load_file(path: &Path) -> Result<Vec<Manifest>, ConfigErrors> {
     Manifest::parse_all(&text, &origin)
 }
 
+/// Reads the pipelines of a file that somebody has named, so that one at least is meant to be in it.
+///
+/// # Errors
+/// Those of [`load_file`], and that there is none.
+pub fn load_named(path: &Path) -> Result<Vec<Manifest>, ConfigErrors> {
+    let manifests = load_file(path)?;
+    if manifests.is_empty() {
+        return Err(ConfigErrors::whole(path.display().to_string(), "holds no pipeline"));
+    }
+    Ok(manifests)
+}
+
 fn is_pipeline_file(path: &Path) -> bool {
     let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     !is_hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && !path.is_dir()
@@ -59,6 +71,16 @@ mod tests {
             "name: {name}\nsource: {{mqtt: {{servers: [mqtt://b], topics: [a/#]}}}}\ndefault_topic: t\n\
              sink: {{kafka: {{bootstrap.servers: k}}}}\n"
         )
+    }
+
+    #[test]
+    fn a_named_file_holds_a_pipeline() -> Outcome {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("a.yaml");
+        fs::write(&path, "# nothing yet\n")?;
+        assert!(load_file(&path)?.is_empty(), "in a directory it may wait to be filled");
+        assert!(load_named(&path).is_err_and(|error| error.to_string().ends_with("a.yaml: holds no pipeline")));
+        Ok(())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Readings owed for longer than this are forgiven: a sensor that was held up does not burst afterwards.
+/// Readings owed for longer than this, beyond the first, are forgiven: a sensor that was held up does not burst afterwards.
 const DEBT_MAX: Duration = Duration::from_millis(100);
 
 /// An even rate.
@@ -23,10 +23,12 @@ impl Pace {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "at most a tenth of a second's readings"
+        reason = "at most a tenth of a second's readings, and one"
     )]
     pub(super) fn due(&mut self, now: Duration) -> usize {
-        self.settled = self.settled.max(now.saturating_sub(DEBT_MAX));
+        // A slow sensor owes its reading for as long as the next one takes to fall due.
+        let debt_max = DEBT_MAX + Duration::from_secs_f64(1.0 / self.per_second);
+        self.settled = self.settled.max(now.saturating_sub(debt_max));
         (now.saturating_sub(self.settled).as_secs_f64() * self.per_second) as usize
     }
 
@@ -56,6 +58,18 @@ mod tests {
     #[test]
     fn old_debt_is_forgiven() {
         let mut pace = Pace::new(1_000.0, Duration::ZERO);
-        assert_eq!(pace.due(Duration::from_secs(10)), 100);
+        assert_eq!(pace.due(Duration::from_secs(10)), 101);
+    }
+
+    #[test]
+    fn a_slow_sensor_sends_too() {
+        let mut pace = Pace::new(0.4, Duration::ZERO);
+        let mut sent = 0;
+        for ms in (0..=60_000).step_by(5) {
+            let due = pace.due(Duration::from_millis(ms));
+            pace.sent(due);
+            sent += due;
+        }
+        assert!((23..=24).contains(&sent), "{sent}");
     }
 }
