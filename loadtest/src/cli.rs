@@ -230,6 +230,12 @@ fn topic_template(text: &str) -> anyhow::Result<String> {
     Ok(text.to_owned())
 }
 
+/// Parses a property of librdkafka.
+pub(crate) fn property(text: &str) -> anyhow::Result<(String, String)> {
+    let (key, value) = text.split_once('=').context("a property looks like linger.ms=0")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 /// Parses `500ms`, `30s`, `5m`, `1h`.
 pub(crate) fn duration(text: &str) -> anyhow::Result<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

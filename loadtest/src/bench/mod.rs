@@ -27,7 +27,7 @@ use self::{
     report::Report,
 };
 use crate::{
-    cli::{Output, duration},
+    cli::{Output, duration, property},
     lab::{
         firehose::{Firehose, Flow},
         process,
@@ -66,11 +66,6 @@ fn measured(text: &str) -> anyhow::Result<Duration> {
     let long = duration(text)?;
     anyhow::ensure!(long >= Duration::from_secs(1), "a run shorter than 1s tells nothing");
     Ok(long)
-}
-
-fn property(text: &str) -> anyhow::Result<(String, String)> {
-    let (key, value) = text.split_once('=').context("a property looks like linger.ms=0")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// What the firehose in a process of its own is told.

@@ -42,10 +42,11 @@ pub(super) struct Peer {
 }
 
 impl Bridge {
-    pub(super) fn sluice(program: Option<PathBuf>, place: &Place) -> anyhow::Result<Self> {
+    pub(super) fn sluice(program: Option<PathBuf>, kafka: &[(String, String)], place: &Place) -> anyhow::Result<Self> {
         let mut pipeline = Pipeline::new("compare", &format!("mqtt://{}", place.mqtt), &place.kafka, &place.topic);
         pipeline.filters = vec!["factory/+/+/reading".to_owned()];
         pipeline.receive_maximum = place.window;
+        pipeline.kafka_properties.extend_from_slice(kafka);
         let site = Site { program, ..Site::default() };
         let node = Node::prepare_at(&site, &[pipeline.yaml()], "lanes: 1\nlog: {filter: warn}\n")?;
         Ok(Self::Sluice(Box::new(node)))

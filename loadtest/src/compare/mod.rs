@@ -20,7 +20,7 @@ use self::{
     report::{Pair, Report, Round, Work},
 };
 use crate::{
-    cli::{MqttUrl, Output, RunArgs, duration},
+    cli::{MqttUrl, Output, RunArgs, duration, property},
     lab::{
         kafka::Kafka,
         mosquitto::{Mosquitto, Setup},
@@ -33,8 +33,6 @@ use crate::{
 
 /// Of the Kafka topic.
 const PARTITIONS: i32 = 12;
-/// Of each session at the MQTT broker. With Mosquitto's default of 20 its round trips are what is measured.
-const WINDOW: u16 = 1_000;
 /// The backlog is published at this rate, which Mosquitto takes.
 const BACKLOG_RATE: u32 = 30_000;
 /// A bridge that has not carried anything in so many short tries carries nothing.
@@ -62,6 +60,12 @@ pub(crate) struct CompareArgs {
     /// How often both do both; medians are told, and how far the others lie
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// Readings that the MQTT broker leaves unacknowledged, for both. With Mosquitto's default of 20 its round trips are what is measured
+    #[arg(long, value_name = "READINGS", default_value_t = 20_000, value_parser = clap::value_parser!(u16).range(1..))]
+    window: u16,
+    /// A property of librdkafka for Sluice's pipeline, such as linger.ms=50; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
+    kafka: Vec<(String, String)>,
     /// The program `sluice` [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     sluice: Option<PathBuf>,
@@ -97,22 +101,22 @@ pub(crate) fn main(args: &CompareArgs) -> anyhow::Result<(String, bool)> {
         });
     }
     let is_complete = pairs.iter().all(|pair| pair.sluice.drain.lost == 0 && pair.sluice.live.lost == 0);
-    let report = Report::of(&args.peer_name, args.readings, args.live_rate, pairs).context("no run was made")?;
+    let report = Report::of(args, pairs).context("no run was made")?;
     Ok((report.render(args.output)?, is_complete))
 }
 
 /// Both kinds of work for one bridge, on an MQTT broker and a topic of its own.
 fn play(args: &CompareArgs, kafka: &Kafka, peer: Option<&str>) -> anyhow::Result<Round> {
-    let mqtt = Mosquitto::start(&Setup { max_inflight: WINDOW, ..Setup::default() })?;
+    let mqtt = Mosquitto::start(&Setup { max_inflight: args.window, ..Setup::default() })?;
     let topic = Topic::create(&kafka.servers(), "compare", PARTITIONS, &[])?;
     let place = Place {
         mqtt: SocketAddr::from((Ipv4Addr::LOCALHOST, mqtt.port)),
         kafka: kafka.servers(),
         topic: topic.name.clone(),
-        window: WINDOW,
+        window: args.window,
     };
     let mut bridge = match peer {
-        None => Bridge::sluice(args.sluice.clone(), &place)?,
+        None => Bridge::sluice(args.sluice.clone(), &args.kafka, &place)?,
         Some(command) => Bridge::peer(command, &place)?,
     };
     let work = |rate, duration, settle| RunArgs {

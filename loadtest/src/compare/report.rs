@@ -1,9 +1,10 @@
 //! The comparison, for people and for programs. The field names are the JSON's; they are stable.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
+use super::CompareArgs;
 use crate::{cli::Output, report as judgement};
 
 /// What one bridge did of one kind of work.
@@ -106,6 +107,10 @@ pub(super) struct Report {
     readings: u32,
     /// Readings per second of the live work.
     live_rate: u32,
+    /// Readings that the MQTT broker left unacknowledged.
+    window: u16,
+    /// librdkafka's properties that were given to Sluice besides.
+    kafka: BTreeMap<String, String>,
     drain: Compared,
     live: Compared,
     runs: Vec<Pair>,
@@ -113,9 +118,18 @@ pub(super) struct Report {
 
 impl Report {
     /// None of no run.
-    pub(super) fn of(peer: &str, readings: u32, live_rate: u32, runs: Vec<Pair>) -> Option<Self> {
+    pub(super) fn of(args: &CompareArgs, runs: Vec<Pair>) -> Option<Self> {
         let (drain, live) = (Compared::of(&runs, |round| &round.drain)?, Compared::of(&runs, |round| &round.live)?);
-        Some(Self { peer: peer.to_owned(), readings, live_rate, drain, live, runs })
+        Some(Self {
+            peer: args.peer_name.clone(),
+            readings: args.readings,
+            live_rate: args.live_rate,
+            window: args.window,
+            kafka: args.kafka.iter().cloned().collect(),
+            drain,
+            live,
+            runs,
+        })
     }
 
     pub(super) fn render(&self, output: Output) -> anyhow::Result<String> {
@@ -128,7 +142,7 @@ impl Report {
     fn text(&self) -> anyhow::Result<String> {
         let mut text = String::new();
         for (title, compared) in [
-            (format!("drain of {} readings", self.readings), &self.drain),
+            (format!("drain of {} readings, window {}", self.readings, self.window), &self.drain),
             (format!("live, {} readings a second", self.live_rate), &self.live),
         ] {
             writeln!(text, "{title}, {} runs: median (least - most)", self.runs.len())?;
@@ -180,11 +194,23 @@ mod tests {
     #[test]
     fn ratios_are_of_one_run() -> anyhow::Result<()> {
         let pair = |sluice, peer| Pair { sluice: round(sluice), peer: round(peer) };
-        let report = Report::of("x", 1, 1, vec![pair(100.0, 10.0), pair(300.0, 10.0), pair(50.0, 25.0)]);
+        let args = CompareArgs {
+            peer: String::new(),
+            peer_name: "x".to_owned(),
+            readings: 1,
+            live_rate: 1,
+            live_duration: Duration::ZERO,
+            runs: 3,
+            window: 1,
+            kafka: Vec::new(),
+            sluice: None,
+            output: Output::Text,
+        };
+        let report = Report::of(&args, vec![pair(100.0, 10.0), pair(300.0, 10.0), pair(50.0, 25.0)]);
         let report = report.ok_or_else(|| anyhow::anyhow!("three runs"))?;
         assert_eq!(report.drain.ratio, Spread { median: 10.0, least: 2.0, most: 30.0 });
         assert!(report.render(Output::Text)?.contains("x, readings per CPU-second"));
-        assert!(Report::of("x", 1, 1, Vec::new()).is_none());
+        assert!(Report::of(&args, Vec::new()).is_none());
         Ok(())
     }
 }
