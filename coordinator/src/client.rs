@@ -125,7 +125,9 @@ impl Core {
         if self.group.identity().cluster_id.is_some() {
             return "nobody is known to lead".to_owned();
         }
-        format!("this node is in no cluster yet: {}", *self.joining.borrow())
+        let joining = self.joining.borrow();
+        let waits = if joining.is_empty() { "it has just started" } else { &joining };
+        format!("this node is in no cluster yet: {waits}")
     }
 
     async fn attempt_at(
@@ -220,8 +222,8 @@ impl Core {
     }
 
     fn leaders_client(&self) -> Result<(NodeServiceClient<Channel>, String), String> {
-        let address = self.leader_address().ok_or("nobody is known to lead")?;
-        let cluster = self.group.identity().cluster_id.ok_or("this node is in no cluster yet")?;
+        let address = self.leader_address().ok_or_else(|| self.why_nobody())?;
+        let cluster = self.group.identity().cluster_id.ok_or_else(|| self.why_nobody())?;
         Ok((self.client(&address)?, cluster.to_string()))
     }
 

@@ -16,7 +16,7 @@ pub struct Status {
     pub leader: Option<NodeName>,
     /// Raft log index up to which this node has applied.
     pub applied_index: u64,
-    /// By name, without those removed; as applied here, so none on a node that has no copy of the state.
+    /// By name; as applied here, so none on a node that has no copy of the state.
     pub members: Vec<MemberStatus>,
     /// Whether this node is attached to a leader just now.
     pub is_attached: bool,
@@ -37,6 +37,8 @@ pub struct MemberStatus {
     pub is_voter: bool,
     /// Leads the Raft group.
     pub is_leader: bool,
+    /// Removed for good.
+    pub is_gone: bool,
 }
 
 impl Status {
@@ -51,14 +53,14 @@ impl Status {
                 address: member.address.clone(),
                 is_voter: roles.voters.contains(&member.raft_id),
                 is_leader: roles.leader == Some(member.raft_id),
+                is_gone: member.state == MemberState::Gone,
             };
-            let present = state.members.iter().filter(|(_, member)| member.state != MemberState::Gone);
             Self {
                 cluster_id: core.group.identity().cluster_id,
                 term: roles.term,
                 leader,
                 applied_index,
-                members: present.map(member).collect(),
+                members: state.members.iter().map(member).collect(),
                 is_attached: attached.is_some(),
                 joining: core.joining.borrow().clone(),
             }

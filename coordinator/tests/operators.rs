@@ -115,8 +115,31 @@ async fn nodes_are_drained_filled_and_removed_and_a_watch_sees_it() {
     assert_eq!(client.remove_node(remove(false)).await.unwrap_err().code(), Code::FailedPrecondition);
     let removed = client.remove_node(remove(true)).await.unwrap().into_inner().node.unwrap();
     assert_eq!(removed.state(), pb::NodeState::Gone);
+    let gone = name();
     nodes[out].kill();
     eventually("the others have its shard", || is_settled(&nodes, 4)).await;
+
+    // A node that has no copy of the state tells what the leader tells.
+    for at in (0..nodes.len()).filter(|at| *at != out) {
+        let mut client = ClusterServiceClient::new(admin(&nodes[at]).await);
+        let status = client.get_status(pb::GetStatusRequest {}).await.unwrap().into_inner();
+        assert_eq!(status.members.len(), 3, "{:?}", status.members);
+        assert!(status.members.iter().all(|member| member.name != gone), "{:?}", status.members);
+        assert!(status.nodes_alive <= 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_node_is_not_removed() {
+    let nodes = cluster(1, 1).await;
+    let mut client = NodeServiceClient::new(admin(&nodes[0]).await);
+    for force in [false, true] {
+        let remove = pb::RemoveNodeRequest { name: nodes[0].name.to_string(), force };
+        let refused = client.remove_node(remove).await.unwrap_err();
+        assert!(refused.code() == Code::FailedPrecondition && refused.message().contains("last"), "{refused}");
+    }
+    let nobody = pb::RemoveNodeRequest { name: "nobody".to_owned(), force: false };
+    assert_eq!(client.remove_node(nobody).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

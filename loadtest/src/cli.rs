@@ -92,7 +92,7 @@ A fault counts only if it bit: killed nodes had readings in flight, a partition 
 lost its shards, and so on. A round whose fault did not bite is played again.
 
   lost        acknowledged, and not in Kafka when the run is over: the one that must be 0. What the MQTT broker said is for
-              nobody (Mosquitto, after a restart, until Sluice has subscribed again) counts as for_nobody
+              nobody counts as for_nobody in rounds that end that broker (Mosquitto forgets who shared a subscription), else it is lost
   duplicated  further copies in Kafka of a reading that was there already
   gap_ms      the longest silence, by Kafka's clock, of a shard that the fault concerned; others_gap_ms: of any other
   wait_max_ms the longest that a reading took to Kafka

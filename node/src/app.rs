@@ -213,9 +213,19 @@ impl Node {
             self.coordinator.leave(self.drain_deadline + HANDOVER_MARGIN).await;
         }
         self.stop_work.send_replace(true);
-        // None: it had failed, which is told by whom it failed.
         let is_all_delivered = match self.work.take() {
-            Some(work) => work.await.ok().and_then(Result::ok),
+            Some(work) => match work.await {
+                Ok(Ok(is_all_delivered)) => Some(is_all_delivered),
+                Ok(Err(error)) => {
+                    tracing::warn!("{error}");
+                    None
+                }
+                Err(error) => {
+                    tracing::error!("the supervisor of its tasks: {error}");
+                    Some(false)
+                }
+            },
+            // It had failed, which `failed` has told.
             None => None,
         };
         if was_attached {

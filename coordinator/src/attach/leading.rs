@@ -66,7 +66,7 @@ pub struct Footing {
     /// For how long nobody else can decide anything; None: another may.
     pub lease_left: Option<Duration>,
     /// Who is in the group.
-    pub replicas: BTreeSet<RaftId>,
+    pub group: BTreeSet<RaftId>,
     /// Where the voters are.
     pub voters: Vec<String>,
 }
@@ -193,7 +193,7 @@ impl Leading {
                 continue;
             };
             let lease = if node == self.me { self.lease.min(left) } else { self.lease };
-            let is_in_group = footing.replicas.contains(&stay.raft_id);
+            let is_in_group = footing.group.contains(&stay.raft_id);
             let is_new = stay.voters != footing.voters;
             let voters = if is_new { footing.voters.clone() } else { Vec::new() };
             if is_new {

@@ -152,7 +152,7 @@ impl Stays {
         let roles = self.group.roles();
         let voters = roles.nodes.iter().filter(|(id, _)| roles.voters.contains(id)).map(|(_, node)| &node.address);
         let voters = voters.filter(|address| !address.is_empty()).cloned().collect();
-        Footing { lease_left, replicas: roles.nodes.into_keys().collect(), voters }
+        Footing { lease_left, group: roles.nodes.into_keys().collect(), voters }
     }
 
     /// How every member is. Not to be called while the state is being read: the two are locked in the other order.

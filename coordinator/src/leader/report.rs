@@ -44,7 +44,8 @@ impl Report {
     pub(crate) fn new(state: &State, health: BTreeMap<NodeName, Health>, roles: &Roles, me: RaftId) -> Self {
         let node = |(name, health): (NodeName, Health)| {
             let Health { is_alive, stable_for } = health;
-            let Member { generation, ref address, state, .. } = *state.members.get(&name)?;
+            let member = state.members.get(&name).filter(|member| member.state != MemberState::Gone)?;
+            let Member { generation, ref address, state, .. } = *member;
             let (address, is_active) = (address.clone(), state == MemberState::Active);
             Some((name, NodeReport { is_alive, stable_for, generation, address, is_active }))
         };

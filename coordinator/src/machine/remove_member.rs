@@ -1,8 +1,7 @@
 //! A member leaves for good: its disk never registers again, its name may, with another disk.
 //!
 //! By force it leaves shards behind. They keep naming it until the planner gives them away, as after a crash: what its last
-//! word did not tell (`earlier.rs`) is not forgotten. It says nothing about them any more. The last member stays, by force too: the
-//! pipelines are nowhere else.
+//! word did not tell (`earlier.rs`) is not forgotten. It says nothing about them any more.
 
 use super::{Outcome, Refusal, handover};
 use crate::model::{MemberState, NodeName, State, UnixMs};
@@ -20,16 +19,8 @@ impl RemoveMember {
     pub(super) fn apply(self, state: &mut State, _at: UnixMs) -> Result<Outcome, Refusal> {
         let owned = state.shards.values().filter(|shard| shard.owner.as_ref().is_some_and(|o| o.node == self.name));
         let owned = owned.count();
-        let is_last =
-            !state.members.iter().any(|(name, member)| *name != self.name && member.state != MemberState::Gone);
         let member = state.members.get_mut(&self.name).ok_or_else(|| Refusal::no_member(&self.name))?;
         let changed = member.state != MemberState::Gone;
-        if changed && is_last {
-            return Err(Refusal::not_now(format!(
-                "node {} is the last of its cluster, which would be gone with it: to end the cluster stop the node and throw its data directory away",
-                self.name
-            )));
-        }
         if changed && owned > 0 && !self.force {
             return Err(Refusal::not_now(format!(
                 "node {} still owns shards ({owned}): drain it and wait until it has none, or remove it by force if it will not come back",

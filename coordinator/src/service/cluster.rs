@@ -20,7 +20,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// As applied here; on a node that has no copy of the state what the leader reports, and nobody when there is none.
+    /// Those that were not removed, as applied here; on a node that has no copy of the state what the leader reports, and nobody when there is none.
     fn members(status: &crate::Status, report: Option<&Report>) -> Vec<Member> {
         let reported = |(name, node): (&NodeName, &NodeReport)| Member {
             name: name.to_string(),
@@ -32,7 +32,7 @@ impl Cluster {
         if status.members.is_empty() {
             return report.into_iter().flat_map(|report| &report.nodes).map(reported).collect();
         }
-        status.members.iter().cloned().map(member).collect()
+        status.members.iter().filter(|member| !member.is_gone).cloned().map(member).collect()
     }
 }
 

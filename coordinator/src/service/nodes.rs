@@ -10,7 +10,7 @@ use super::{node_name, status};
 use crate::{
     Coordinator,
     machine::{Kind, Outcome, RemoveMember, SetMemberState},
-    model::{MemberState, NodeName},
+    model::{MemberState, NodeName, State},
     wire::admin,
 };
 
@@ -58,6 +58,16 @@ impl NodeService for Nodes {
     async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<RemoveNodeResponse>, Status> {
         let RemoveNodeRequest { name, force } = request.into_inner();
         let name = node_name(&name)?;
+        // Asked here and not where it is applied: `cluster recover` removes all but the node that it recovers.
+        let is_last = |state: &State, _| {
+            state.members.contains_key(&name)
+                && !state.members.iter().any(|(other, member)| *other != name && member.state != MemberState::Gone)
+        };
+        if self.coordinator.read(is_last).await? {
+            return Err(Status::failed_precondition(format!(
+                "node {name} is the last of its cluster, which would be gone with it: to end the cluster stop the node and throw its data directory away"
+            )));
+        }
         let remove = RemoveMember { name: name.clone(), force };
         Ok(Response::new(RemoveNodeResponse { node: self.change(&name, remove).await? }))
     }

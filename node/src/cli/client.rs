@@ -52,9 +52,14 @@ fn unreachable(admin: &str, why: &str) -> String {
     if why.contains("InvalidContentType") {
         return format!("what answers at {admin} does not talk TLS ({why}); give an http:// URL");
     }
-    if why.contains("certificate") {
+    if why.contains("UnknownIssuer") || why.contains("BadSignature") || why.contains("CaUsedAsEndEntity") {
         return format!(
             "the certificate at {admin} is not trusted ({why}); give the CA that signed it with --admin-ca or SLUICE_ADMIN_CA"
+        );
+    }
+    if why.contains("certificate") {
+        return format!(
+            "the certificate at {admin} does not serve for this URL ({why}); look at its names and its dates"
         );
     }
     format!(
@@ -120,6 +125,7 @@ mod tests {
         let said = |why| unreachable("https://127.0.0.1:7070", why);
         assert!(said("received corrupt message of type InvalidContentType").contains("http://"));
         assert!(said("invalid peer certificate: BadSignature").contains("--admin-ca"));
+        assert!(said("invalid peer certificate: Expired").contains("dates"));
         assert!(said("Connection refused (os error 111)").contains("sluice serve"));
     }
 

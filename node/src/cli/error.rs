@@ -55,9 +55,12 @@ impl Failure {
                 Self::failed(format!("the node at {admin} does not know this call ({said}); is it of this version?"))
             }
             // The connection broke, or what answers does not talk as a node does.
-            Code::Unknown => Self::failed(format!(
-                "the connection to {admin} failed ({said}); if that is the admin listener of a running node, is it with TLS? Then give an https:// URL"
-            )),
+            Code::Unknown => {
+                let tls = if admin.starts_with("http://") { "; if it has TLS, give an https:// URL" } else { "" };
+                Self::failed(format!(
+                    "the connection to {admin} failed ({said}); is that the admin listener of a node that runs{tls}?"
+                ))
+            }
             code => Self::failed(format!("the node at {admin} answered {code:?}: {said}")),
         }
     }

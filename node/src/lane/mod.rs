@@ -1,9 +1,10 @@
 //! A lane: one thread that carries the readings of many shards.
 //!
 //! The thread runs a single-threaded runtime. Per shard there is one driver, which waits for its socket; per lane there is
-//! one reader of delivery reports. The path of a reading takes no channel, lock or system call of its own, and no allocation unless its MQTT 5
-//! properties or the value of a header of its own must be kept: a read of a socket is decoded, mapped, grouped by partition and handed to librdkafka as batches; a round of reports moves
-//! watermarks, and each session that may acknowledge something writes once.
+//! one reader of delivery reports. The path of a reading takes no channel, lock or system call of its own, and no allocation
+//! unless it has MQTT 5 properties to keep or a header of its own: a read of a socket is decoded, mapped, grouped by partition
+//! and handed to librdkafka as batches; a round of reports moves watermarks, and each session that may acknowledge something
+//! writes once.
 //!
 //! Others see [`Lane`]: give it a job, learn of its end.
 

@@ -124,7 +124,7 @@ impl Leader {
             // The nodes' addresses are empty, and so are those of the voters.
             let footing = Footing {
                 lease_left: around.raft.lease_left(me, around.now).map(Duration::from_millis),
-                replicas: (0..around.raft.voters).map(raft_id).collect(),
+                group: (0..around.raft.voters).map(raft_id).collect(),
                 voters: Vec::new(),
             };
             leading.tell(|read| read(&around.raft.state, &touched), || footing);

@@ -47,7 +47,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     only("queue.buffering.max.messages", Some("0"), &["0"], BOUNDS),
     only("queue.buffering.max.kbytes", Some("2147483647"), &["2147483647"], BOUNDS),
-    // 5 ms fill a batch at any rate that matters, and are little beside a round trip with acks=all.
+    // At low rates this is most of the latency. At high ones batches grow by themselves, as no more than five requests are under way.
     Rule { name: "linger.ms", default: Some("1"), accepts: Accepts::Anything },
     // An unknown topic is told after this, and the shard that needs it says so: half a minute of silence would look like a slow Kafka.
     Rule { name: "topic.metadata.propagation.max.ms", default: Some("5000"), accepts: Accepts::Anything },
