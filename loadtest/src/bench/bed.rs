@@ -29,7 +29,6 @@ use crate::lab::{
     topic::Topic,
 };
 
-const PARTITIONS: i32 = 12;
 /// Before it is measured: connections, caches, the kernel's windows, and Java's compiler.
 const WARM_UP: Duration = Duration::from_secs(5);
 
@@ -59,7 +58,7 @@ impl Bed {
     /// It could not be made, or something that was acknowledged is not in Kafka.
     #[expect(clippy::cast_precision_loss, reason = "a count far below 2^53")]
     pub(crate) fn run(&self, case: &Case, args: &BenchArgs) -> anyhow::Result<Run> {
-        let topic = Topic::create(&self.kafka.servers(), "bench", PARTITIONS, &[])?;
+        let topic = Topic::create(&self.kafka.servers(), "bench", args.partitions, &[])?;
         let mut firehose = Hose::start(case)?;
         let site = Site { program: args.sluice.clone(), ..Site::default() };
         let config = format!("lanes: {}\nlog: {{filter: warn}}\n", case.lanes);

@@ -48,6 +48,9 @@ pub(crate) struct BenchArgs {
     /// How long a run is measured
     #[arg(long, default_value = "10s", value_parser = measured)]
     pub(crate) duration: Duration,
+    /// Partitions of the Kafka topic. librdkafka sends a request for each, and Kafka answers those of a connection one after the other
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=1_000))]
+    pub(crate) partitions: i32,
     /// A property of librdkafka for every case, such as linger.ms=0; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
     pub(crate) kafka: Vec<(String, String)>,

@@ -57,6 +57,8 @@ pub(crate) struct Report {
     /// How long each run was measured.
     pub(crate) seconds: f64,
     pub(crate) settings: Case,
+    /// Of the Kafka topic.
+    pub(crate) partitions: i32,
     /// librdkafka's properties that were given besides.
     pub(crate) kafka: BTreeMap<String, String>,
 }
@@ -73,6 +75,7 @@ impl Report {
             readings_per_cpu_second_max: runs.last()?.readings_per_cpu_second,
             seconds: args.duration.as_secs_f64(),
             settings: *case,
+            partitions: args.partitions,
             kafka: args.kafka.iter().cloned().collect(),
         })
     }
