@@ -20,7 +20,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Those that were not removed, as applied here; on a node that has no copy of the state what the leader reports, and nobody when there is none.
+    /// Those that were not removed, as applied here; on a node that has no copy of the state what the leader reports, and nobody when there
+    /// is none.
     fn members(status: &crate::Status, report: Option<&Report>) -> Vec<Member> {
         let reported = |(name, node): (&NodeName, &NodeReport)| Member {
             name: name.to_string(),
