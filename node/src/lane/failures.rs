@@ -71,8 +71,7 @@ fn stop(shard: &mut Shard, place: &Place, failure: &Failure) {
 fn send_alone(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
     let Some(origin) = shard.tracker.origin(failure.seq) else { return };
     let record = Record { seq: failure.seq, key: failure.key, payload: failure.payload };
-    if let Some(letter) = &origin.dead_letter {
-        let letter = (**letter).clone();
+    if let Some(letter) = shard.dead_letters.get(&failure.seq).cloned() {
         return bury(core, place, shard, record, letter);
     }
     if let Ok(topic) = &origin.route.topic {
@@ -85,7 +84,7 @@ fn send_alone(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
 fn refused(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
     let Some(origin) = shard.tracker.origin(failure.seq) else { return };
     let (name, code) = (topic_of(shard, place, failure.seq), failure.code);
-    if origin.dead_letter.is_some() {
+    if shard.dead_letters.contains_key(&failure.seq) {
         let message = format!(
             "a reading on MQTT topic {:?}, {} bytes, cannot be kept: the dead-letter topic {name} refuses it too: {code}: {}; then pause and resume the pipeline, or, if it is being deleted, delete it with --discard",
             origin.route.mqtt_topic,
@@ -100,7 +99,7 @@ fn refused(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
 
 /// Sends a reading to the dead-letter topic, or stops the shard where there is none.
 fn bury(core: &Core, place: &Place, shard: &mut Shard, record: Record, letter: DeadLetter) {
-    let Some(origin) = shard.tracker.origin_mut(record.seq) else { return };
+    let Some(origin) = shard.tracker.origin(record.seq) else { return };
     let Some(name) = &shard.manifest.dead_letter_topic else {
         let message = format!(
             "a reading on MQTT topic {:?}, {} bytes, cannot be delivered: {}; give the pipeline a dead_letter_topic, or mend the cause, then pause and resume the pipeline, or, if it is being deleted, delete it with --discard",
@@ -111,7 +110,7 @@ fn bury(core: &Core, place: &Place, shard: &mut Shard, record: Record, letter: D
         return shard.fail_at_reading(message, false);
     };
     let headers = headers::of_dead_letter(origin, &letter);
-    origin.dead_letter = Some(Box::new(letter));
+    shard.dead_letters.insert(record.seq, letter);
     let topic = place.sink.borrow_mut().topic(name.as_str());
     match topic {
         Ok(topic) => hand_over_alone(core, place, shard, topic, record, headers),
@@ -146,7 +145,7 @@ fn hand_over_alone(core: &Core, place: &Place, shard: &mut Shard, topic: TopicNo
 
 /// The topic was made anew with fewer partitions: librdkafka's own partitioner places its records until the count is known.
 fn forget_partitions(shard: &Shard, place: &Place, seq: u64) {
-    let own = shard.tracker.origin(seq).filter(|origin| origin.dead_letter.is_none());
+    let own = shard.tracker.origin(seq).filter(|_| !shard.dead_letters.contains_key(&seq));
     if let Some(Ok(topic)) = own.map(|origin| &origin.route.topic) {
         place.sink.borrow_mut().set_partitions(*topic, None);
     }
@@ -155,7 +154,7 @@ fn forget_partitions(shard: &Shard, place: &Place, seq: u64) {
 /// Where the record of reading `seq` was sent.
 fn topic_of(shard: &Shard, place: &Place, seq: u64) -> String {
     let Some(origin) = shard.tracker.origin(seq) else { return String::new() };
-    match (&origin.dead_letter, &origin.route.topic) {
+    match (shard.dead_letters.get(&seq), &origin.route.topic) {
         (Some(_), _) => shard.manifest.dead_letter_topic.as_ref().map(ToString::to_string).unwrap_or_default(),
         (None, Ok(topic)) => place.sink.borrow().topic_name(*topic).to_string(),
         (None, Err(_)) => String::new(),

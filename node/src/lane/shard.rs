@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -43,8 +44,6 @@ pub(super) struct Origin {
     pub(super) qos: u8,
     pub(super) is_retained: bool,
     pub(super) is_duplicate: bool,
-    /// Its record on the way is the one for the dead-letter topic.
-    pub(super) dead_letter: Option<Box<DeadLetter>>,
 }
 
 /// Why a reading is a dead letter.
@@ -84,6 +83,8 @@ pub(super) struct Shard {
     pub(super) manifest: Arc<Manifest>,
     pub(super) session: Session,
     pub(super) tracker: Tracker<Origin>,
+    /// Readings whose record on the way is the one for the dead-letter topic, by number.
+    pub(super) dead_letters: BTreeMap<u64, DeadLetter>,
     routes: Rc<RefCell<Routes>>,
     /// Headers may be made of a reading's properties: only then are they copied.
     keeps_properties: bool,
@@ -135,6 +136,7 @@ impl Shard {
             manifest,
             session,
             tracker: Tracker::default(),
+            dead_letters: BTreeMap::new(),
             routes,
             keeps_properties,
             rest: BytesMut::new(),
@@ -213,7 +215,6 @@ impl Shard {
             qos: reading.qos.number(),
             is_retained: reading.is_retained,
             is_duplicate: reading.is_duplicate,
-            dead_letter: None,
         };
         let headers = headers::of_reading(&origin, &self.manifest.metadata_headers);
         let seq = self.tracker.receive(origin);
@@ -235,8 +236,10 @@ impl Shard {
 
     /// Kafka has a record of reading `seq`. The caller ends the round with [`settle`](Self::settle).
     pub(super) fn delivered(&mut self, seq: u64, topic: TopicNo, partition: i32, offset: i64) {
-        let Some(origin) = self.tracker.deliver(seq) else { return };
-        if origin.dead_letter.is_some() {
+        if !self.tracker.deliver(seq) {
+            return;
+        }
+        if self.dead_letters.remove(&seq).is_some() {
             self.task.dead_lettered.add(1);
         } else {
             self.task.delivered.add(1);
@@ -259,6 +262,7 @@ impl Shard {
     /// Gives everything that is not below the watermark back to the broker, which sends it again.
     pub(super) fn abandon(&mut self) {
         self.session.abandon();
+        self.dead_letters.clear();
         let given_back = std::mem::take(&mut self.given_back);
         self.task.returned.add(self.tracker.abandon().saturating_sub(given_back));
         // Until Kafka reports it, it fills the lane; the task's it is no more.

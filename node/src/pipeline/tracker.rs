@@ -12,16 +12,13 @@ use std::{collections::VecDeque, time::Instant};
 pub struct Tracker<T> {
     /// Number of the first entry: every reading below it is delivered.
     watermark: u64,
-    entries: VecDeque<Entry<T>>,
+    /// Whether each reading is delivered. Apart from the origins: reports of many partitions come in no order, and in a byte a reading
+    /// they find it in the processor's cache.
+    delivered: VecDeque<bool>,
+    origins: VecDeque<T>,
     /// One per read batch, oldest first.
     batches: VecDeque<Batch>,
     undelivered: u64,
-}
-
-#[derive(Debug)]
-struct Entry<T> {
-    is_delivered: bool,
-    origin: T,
 }
 
 #[derive(Debug)]
@@ -34,7 +31,13 @@ struct Batch {
 
 impl<T> Default for Tracker<T> {
     fn default() -> Self {
-        Self { watermark: 0, entries: VecDeque::new(), batches: VecDeque::new(), undelivered: 0 }
+        Self {
+            watermark: 0,
+            delivered: VecDeque::new(),
+            origins: VecDeque::new(),
+            batches: VecDeque::new(),
+            undelivered: 0,
+        }
     }
 }
 
@@ -42,7 +45,8 @@ impl<T> Tracker<T> {
     /// Takes the next reading in and returns its number.
     pub fn receive(&mut self, origin: T) -> u64 {
         let seq = self.end();
-        self.entries.push_back(Entry { is_delivered: false, origin });
+        self.delivered.push_back(false);
+        self.origins.push_back(origin);
         self.undelivered += 1;
         seq
     }
@@ -55,22 +59,21 @@ impl<T> Tracker<T> {
         }
     }
 
-    /// Marks a reading delivered and returns what was remembered of it. None: it was delivered already, or abandoned.
-    pub fn deliver(&mut self, seq: u64) -> Option<&T> {
-        let at = usize::try_from(seq.checked_sub(self.watermark)?).ok()?;
-        let entry = self.entries.get_mut(at).filter(|entry| !entry.is_delivered)?;
-        entry.is_delivered = true;
-        self.undelivered -= 1;
-        Some(&entry.origin)
+    /// Marks a reading delivered; `false`: it was already, or is abandoned.
+    pub fn deliver(&mut self, seq: u64) -> bool {
+        let Some(is_delivered) = self.place(seq).and_then(|at| self.delivered.get_mut(at)) else { return false };
+        let was_delivered = std::mem::replace(is_delivered, true);
+        self.undelivered -= u64::from(!was_delivered);
+        !was_delivered
     }
 
     /// Moves the watermark over everything delivered and returns it: every reading with a lower number is delivered.
     /// Calls `on_batch` with the receipt and the count of each read batch that is now delivered whole.
     pub fn advance(&mut self, mut on_batch: impl FnMut(Instant, u64)) -> u64 {
-        while self.entries.front().is_some_and(|entry| entry.is_delivered) {
-            self.entries.pop_front();
-            self.watermark += 1;
-        }
+        let first = self.delivered.iter().position(|is_delivered| !is_delivered).unwrap_or(self.delivered.len());
+        self.delivered.drain(..first);
+        self.origins.drain(..first);
+        self.watermark += first as u64;
         while let Some(batch) = self.batches.front().filter(|batch| batch.end <= self.watermark) {
             on_batch(batch.received_at, batch.readings);
             self.batches.pop_front();
@@ -80,20 +83,14 @@ impl<T> Tracker<T> {
 
     /// What was remembered of a reading that is not below the watermark.
     pub fn origin(&self, seq: u64) -> Option<&T> {
-        let at = seq.checked_sub(self.watermark)?;
-        self.entries.get(usize::try_from(at).ok()?).map(|entry| &entry.origin)
-    }
-
-    /// As [`origin`](Self::origin), to change it.
-    pub fn origin_mut(&mut self, seq: u64) -> Option<&mut T> {
-        let at = seq.checked_sub(self.watermark)?;
-        self.entries.get_mut(usize::try_from(at).ok()?).map(|entry| &mut entry.origin)
+        self.origins.get(self.place(seq)?)
     }
 
     /// Forgets every reading that is not below the watermark; returns how many of them were not delivered.
     pub fn abandon(&mut self) -> u64 {
         self.watermark = self.end();
-        self.entries.clear();
+        self.delivered.clear();
+        self.origins.clear();
         self.batches.clear();
         std::mem::take(&mut self.undelivered)
     }
@@ -110,7 +107,7 @@ impl<T> Tracker<T> {
 
     /// Readings at or above the watermark, delivered or not.
     pub fn kept(&self) -> usize {
-        self.entries.len()
+        self.origins.len()
     }
 
     /// When the oldest reading above the watermark was received.
@@ -119,7 +116,12 @@ impl<T> Tracker<T> {
     }
 
     fn end(&self) -> u64 {
-        self.watermark + self.entries.len() as u64
+        self.watermark + self.origins.len() as u64
+    }
+
+    /// Where a reading's entries are, if it is not below the watermark.
+    fn place(&self, seq: u64) -> Option<usize> {
+        usize::try_from(seq.checked_sub(self.watermark)?).ok()
     }
 }
 
@@ -137,10 +139,10 @@ mod tests {
         for name in ["a", "b", "c"] {
             tracker.receive(name);
         }
-        assert!(tracker.deliver(1).is_some() && tracker.deliver(2).is_some());
+        assert!(tracker.deliver(1) && tracker.deliver(2));
         assert_eq!(tracker.advance(|_, _| ()), 0);
         assert_eq!((tracker.undelivered(), tracker.kept()), (1, 3), "what is delivered is kept behind what is not");
-        assert!(tracker.deliver(0).is_some() && tracker.deliver(0).is_none());
+        assert!(tracker.deliver(0) && !tracker.deliver(0));
         assert_eq!((tracker.advance(|_, _| ()), tracker.undelivered()), (3, 0));
         assert_eq!(tracker.kept(), 0);
     }
@@ -152,7 +154,7 @@ mod tests {
         tracker.receive(());
         tracker.deliver(1);
         assert_eq!((tracker.abandon(), tracker.watermark()), (1, 2));
-        assert!(tracker.deliver(0).is_none());
+        assert!(!tracker.deliver(0));
         assert_eq!(tracker.receive(()), 2);
     }
 
@@ -183,7 +185,7 @@ mod tests {
             let mut delivered = BTreeSet::new();
             for pick in order {
                 let seq = pick % count;
-                prop_assert_eq!(tracker.deliver(seq).is_some(), delivered.insert(seq));
+                prop_assert_eq!(tracker.deliver(seq), delivered.insert(seq));
                 let expected = (0..count).find(|seq| !delivered.contains(seq)).unwrap_or(count);
                 prop_assert_eq!(tracker.advance(|_, _| ()), expected);
                 prop_assert_eq!(tracker.undelivered(), count - delivered.len() as u64);

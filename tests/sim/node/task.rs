@@ -193,7 +193,7 @@ impl Task {
 
     /// Kafka has a record. The caller ends the round with [`settle`](Self::settle).
     pub(crate) fn delivered(&mut self, report: &Report) {
-        if self.tracker.deliver(report.opaque.1).is_some() {
+        if self.tracker.deliver(report.opaque.1) {
             self.meters.delivered.add(1);
             let at = TopicPartition { topic: "readings".to_owned(), partition: report.partition };
             self.meters.raise_next_offsets(std::iter::once((at, Offset(report.offset + 1))));
