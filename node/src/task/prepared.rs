@@ -1,41 +1,55 @@
 //! Manifests as tasks run them, parsed once: thousands of shards of a pipeline share one, with its compiled mapping.
 //!
-//! Secrets and certificates are not kept: a task that starts again after somebody has renewed them must find them new.
+//! Secrets and certificates are read for each task, as one that starts again after somebody has renewed them must find them new; what was read
+//! is shared where it is the same.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
 };
 
 use sluice_coordinator::model::{PipelineName, PipelineSpec, Revision};
 
-use crate::config::{ConfigErrors, Manifest};
+use crate::config::{ConfigErrors, Manifest, kafka::ProducerConfig};
 
-/// The manifests that are in use.
+/// What is in use.
 #[derive(Debug, Default)]
-pub(crate) struct Prepared(BTreeMap<(PipelineName, Revision), Weak<Manifest>>);
+pub(crate) struct Prepared {
+    manifests: BTreeMap<(PipelineName, Revision), Weak<Manifest>>,
+    producers: BTreeSet<ProducerConfig>,
+}
 
 impl Prepared {
     /// The manifest of `spec`, which is `revision` of its pipeline.
     pub(crate) fn manifest(&mut self, spec: &PipelineSpec, revision: Revision) -> Result<Arc<Manifest>, ConfigErrors> {
-        self.0.retain(|_, manifest| manifest.strong_count() > 0);
+        self.manifests.retain(|_, manifest| manifest.strong_count() > 0);
         let key = (spec.name.clone(), revision);
         // A pipeline that was deleted and made anew counts its revisions from the start.
-        let known = self.0.get(&key).and_then(Weak::upgrade).filter(|known| known.document() == spec.manifest);
+        let known = self.manifests.get(&key).and_then(Weak::upgrade).filter(|known| known.document() == spec.manifest);
         if let Some(known) = known {
             return Ok(known);
         }
         let origin = format!("pipeline {} revision {revision}", spec.name);
         let manifest = Arc::new(Manifest::parse(&spec.manifest, &origin)?);
-        self.0.insert(key, Arc::downgrade(&manifest));
+        self.manifests.insert(key, Arc::downgrade(&manifest));
         Ok(manifest)
+    }
+
+    /// A clone of the configuration that is equal and in use, or else `read` itself.
+    pub(crate) fn producer(&mut self, read: ProducerConfig) -> ProducerConfig {
+        self.producers.retain(ProducerConfig::is_shared);
+        if let Some(known) = self.producers.get(&read) {
+            return known.clone();
+        }
+        self.producers.insert(read.clone());
+        read
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ClusterName;
+    use crate::config::{ClusterName, SecretRoots};
 
     fn spec(topic: &str) -> anyhow::Result<PipelineSpec> {
         let text = format!(
@@ -56,7 +70,23 @@ mod tests {
         assert_eq!(anew.document(), spec("v")?.manifest);
         drop((first, next, anew));
         prepared.manifest(&spec("t")?, Revision(3))?;
-        assert_eq!(prepared.0.len(), 1, "what nobody runs is not kept");
+        assert_eq!(prepared.manifests.len(), 1, "what nobody runs is not kept");
+        Ok(())
+    }
+
+    #[test]
+    fn shards_share_a_producer_configuration_while_it_is_the_same() -> anyhow::Result<()> {
+        let mut prepared = Prepared::default();
+        let read = |kafka: &str| {
+            let manifest = spec("t")?.manifest.replace("k:9092", kafka);
+            anyhow::Ok(Manifest::parse(&manifest, "test")?.resolve(&SecretRoots::new(Vec::new()))?.producer)
+        };
+        let first = prepared.producer(read("k:9092")?);
+        let second = prepared.producer(read("k:9092")?);
+        assert!(second.is_shared() && !read("k:9092")?.is_shared());
+        drop((first, second));
+        prepared.producer(read("l:9092")?);
+        assert_eq!(prepared.producers.len(), 1, "what nobody runs is not kept");
         Ok(())
     }
 }

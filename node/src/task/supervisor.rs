@@ -246,7 +246,8 @@ impl Supervisor {
     ) -> Result<Job, String> {
         let manifest =
             self.prepared.manifest(&background.spec, wanted.revision).map_err(|errors| errors.to_string())?;
-        let resolved = manifest.resolve(&self.config.secret_roots).map_err(|errors| errors.to_string())?;
+        let mut resolved = manifest.resolve(&self.config.secret_roots).map_err(|errors| errors.to_string())?;
+        resolved.producer = self.prepared.producer(resolved.producer);
         Ok(Job {
             task: Arc::clone(task),
             purpose: wanted.purpose,

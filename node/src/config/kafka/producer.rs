@@ -1,6 +1,6 @@
 //! Producer properties with secrets read: what a producer is started with.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{collections::BTreeMap, fmt, fs, path::Path, sync::Arc};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
@@ -10,9 +10,9 @@ use super::{
 };
 use crate::config::secret::{SecretRoots, Value};
 
-/// The whole configuration of a producer. Equal configurations can share one producer.
+/// The whole configuration of a producer. Equal configurations can share one producer; clones share the memory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProducerConfig(BTreeMap<String, String>);
+pub struct ProducerConfig(Arc<BTreeMap<String, String>>);
 
 impl ProducerConfig {
     /// Names and values, ordered by name. Values may be secrets.
@@ -23,6 +23,11 @@ impl ProducerConfig {
     /// The value of a property, if it is set.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Somebody else has a clone.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// The configuration as rdkafka takes it.
@@ -70,7 +75,7 @@ impl KafkaProperties {
                 Err(message) => wrong.push((name.to_owned(), message)),
             }
         }
-        if wrong.is_empty() { Ok(ProducerConfig(resolved)) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(ProducerConfig(Arc::new(resolved))) } else { Err(wrong) }
     }
 }
 

@@ -224,8 +224,9 @@ impl Connection {
     /// closes, too: a socket closed with bytes unread is reset, and the reset overtakes acks that the broker has not read yet.
     pub async fn close(mut self) -> io::Result<()> {
         self.shutdown().await?;
-        let mut ignored = BytesMut::new();
-        while self.read_into(&mut ignored).await? > 0 {
+        // Small: a node that stops closes the connections of all its shards at once.
+        let mut ignored = BytesMut::with_capacity(2_048);
+        while self.read_buf(&mut ignored).await? > 0 {
             ignored.clear();
         }
         Ok(())
