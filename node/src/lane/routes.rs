@@ -3,6 +3,7 @@
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
 use super::headers;
 use crate::{
@@ -33,13 +34,13 @@ pub(super) struct Routes {
     mapping: Arc<Mapping>,
     /// Records tell their MQTT topic.
     tells_topic: bool,
-    known: HashMap<Bytes, Rc<Route>>,
+    known: HashMap<Bytes, Rc<Route>, RandomState>,
 }
 
 impl Routes {
     pub(super) fn new(mapping: Arc<Mapping>, metadata_headers: &[MetadataHeader]) -> Self {
         let tells_topic = metadata_headers.contains(&MetadataHeader::Topic);
-        Self { mapping, tells_topic, known: HashMap::new() }
+        Self { mapping, tells_topic, known: HashMap::default() }
     }
 
     /// They are the answers of this very mapping.
