@@ -57,7 +57,7 @@ const BASE: Case = Case {
     rate: 0,
 };
 
-pub(crate) const CASES: [Case; 29] = [
+pub(crate) const CASES: [Case; 30] = [
     BASE,
     Case { name: "qos1-headers2", about: "with two headers: MQTT topic and QoS", headers: 2, ..BASE },
     Case { name: "qos0", about: "QoS 0", qos: 0, ..BASE },
@@ -90,8 +90,15 @@ pub(crate) const CASES: [Case; 29] = [
     Case { name: "lanes2-sessions4", about: "two lanes for four sessions", sessions: 4, lanes: 2, ..BASE },
     Case { name: "rate1000", about: "1,000 readings a second: how soon Kafka has them", rate: 1_000, ..BASE },
     Case { name: "rate100000", about: "100,000 readings a second", rate: 100_000, ..BASE },
+    Case { name: "rate100000-headers2", about: "the same with two headers", rate: 100_000, headers: 2, ..BASE },
     Case { name: "rate600000", about: "600,000 readings a second: half of what a core carries", rate: 600_000, ..BASE },
-    Case { name: "rate100000-sessions16", about: "the same over 16 sessions", rate: 100_000, sessions: 16, ..BASE },
+    Case {
+        name: "rate100000-sessions16",
+        about: "100,000 readings a second over 16 sessions",
+        rate: 100_000,
+        sessions: 16,
+        ..BASE
+    },
     Case {
         name: "sessions1000",
         about: "1,000 nearly idle sessions: a reading a second each",
