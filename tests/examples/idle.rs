@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 use sluice_tests::{
+    eventually::eventually,
     kafka::Kafka,
     mosquitto::{Mosquitto, Setup},
     node::Node,
@@ -29,8 +30,8 @@ const WARM_UP: Duration = Duration::from_secs(20);
 /// How long CPU time is counted.
 const COUNTED: Duration = Duration::from_secs(10);
 
-/// What a node took.
-struct Taken {
+/// What a node used.
+struct Usage {
     resident_bytes: u64,
     /// Of one core.
     cpu_share: f64,
@@ -41,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     let many: u32 = env::args().nth(1).map_or(Ok(1_000), |many| many.parse()).context("the number of shards")?;
     ensure!(many > 1, "two shards at least");
     let kafka = Kafka::start()?;
-    let (one, all) = (taken_by(1, &kafka)?, taken_by(many, &kafka)?);
+    let (one, all) = (usage_with(1, &kafka)?, usage_with(many, &kafka)?);
     let per_shard = all.resident_bytes.saturating_sub(one.resident_bytes) / u64::from(many - 1);
     let report = json!({
         "shards": many,
@@ -53,21 +54,26 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn taken_by(shards: u32, kafka: &Kafka) -> anyhow::Result<Taken> {
+fn usage_with(shards: u32, kafka: &Kafka) -> anyhow::Result<Usage> {
     let mqtt = Mosquitto::start(&Setup::default())?;
     let topic = Topic::create(&kafka.servers(), "idle", 12, &[])?;
     let mut pipeline = Pipeline::new("idle", &mqtt.url(), &kafka.servers(), &topic.name);
     pipeline.shards = shards;
     let mut node = Node::start_with(&[pipeline.yaml()], "log: {filter: warn}\n")?;
+    eventually("every shard is assigned", || {
+        let assigned = node.admin()?.assignments()?.len();
+        ensure!(assigned == shards as usize, "{assigned} of {shards}");
+        Ok(())
+    })?;
     wait_running(&node)?;
     thread::sleep(WARM_UP);
     let before = node.process()?.cpu_time()?;
     thread::sleep(COUNTED);
     let process = node.process()?;
     let cpu_share = (process.cpu_time()? - before).as_secs_f64() / COUNTED.as_secs_f64();
-    let taken = Taken { resident_bytes: process.resident_bytes()?, cpu_share };
-    eprintln!("{shards} shards: {} KiB resident, {:.1} % of a core", taken.resident_bytes >> 10, cpu_share * 100.0);
+    let usage = Usage { resident_bytes: process.resident_bytes()?, cpu_share };
+    eprintln!("{shards} shards: {} KiB resident, {:.1} % of a core", usage.resident_bytes >> 10, cpu_share * 100.0);
     node.stop()?;
     topic.delete()?;
-    Ok(taken)
+    Ok(usage)
 }

@@ -71,7 +71,7 @@ fn stop(shard: &mut Shard, place: &Place, failure: &Failure) {
 fn send_alone(core: &Core, place: &Place, shard: &mut Shard, failure: Failure) {
     let Some(origin) = shard.tracker.origin(failure.seq) else { return };
     let record = Record { seq: failure.seq, key: failure.key, payload: failure.payload };
-    if let Some(letter) = shard.dead_letters.get(&failure.seq).cloned() {
+    if let Some(letter) = shard.dead_letters.remove(&failure.seq) {
         return bury(core, place, shard, record, letter);
     }
     if let Ok(topic) = &origin.route.topic {

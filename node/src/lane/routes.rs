@@ -3,7 +3,6 @@
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 
 use super::headers;
 use crate::{
@@ -34,13 +33,13 @@ pub(super) struct Routes {
     mapping: Arc<Mapping>,
     /// Records tell their MQTT topic.
     tells_topic: bool,
-    known: HashMap<Bytes, Rc<Route>, RandomState>,
+    known: HashMap<Bytes, Rc<Route>>,
 }
 
 impl Routes {
     pub(super) fn new(mapping: Arc<Mapping>, metadata_headers: &[MetadataHeader]) -> Self {
         let tells_topic = metadata_headers.contains(&MetadataHeader::Topic);
-        Self { mapping, tells_topic, known: HashMap::default() }
+        Self { mapping, tells_topic, known: HashMap::new() }
     }
 
     /// They are the answers of this very mapping.

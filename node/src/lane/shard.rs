@@ -83,7 +83,7 @@ pub(super) struct Shard {
     pub(super) manifest: Arc<Manifest>,
     pub(super) session: Session,
     pub(super) tracker: Tracker<Origin>,
-    /// Readings whose record on the way is the one for the dead-letter topic, by number.
+    /// Readings whose record on the way is the one for the dead-letter topic, by number, until that is delivered or they are given back.
     pub(super) dead_letters: BTreeMap<u64, DeadLetter>,
     routes: Rc<RefCell<Routes>>,
     /// Headers may be made of a reading's properties: only then are they copied.

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, time::Instant};
 pub struct Tracker<T> {
     /// Number of the first entry: every reading below it is delivered.
     watermark: u64,
-    /// Whether each reading is delivered. Apart from the origins: reports of many partitions come in no order, and in a byte a reading
+    /// Whether each reading is delivered. Apart from the origins: reports of many partitions come in no order, and at a byte a reading
     /// they find it in the processor's cache.
     delivered: VecDeque<bool>,
     origins: VecDeque<T>,
@@ -61,7 +61,7 @@ impl<T> Tracker<T> {
 
     /// Marks a reading delivered; `false`: it was already, or is abandoned.
     pub fn deliver(&mut self, seq: u64) -> bool {
-        let Some(is_delivered) = self.place(seq).and_then(|at| self.delivered.get_mut(at)) else { return false };
+        let Some(is_delivered) = self.index_of(seq).and_then(|at| self.delivered.get_mut(at)) else { return false };
         let was_delivered = std::mem::replace(is_delivered, true);
         self.undelivered -= u64::from(!was_delivered);
         !was_delivered
@@ -74,6 +74,7 @@ impl<T> Tracker<T> {
         self.delivered.drain(..first);
         self.origins.drain(..first);
         self.watermark += first as u64;
+        debug_assert_eq!(self.delivered.len(), self.origins.len(), "a flag for each reading");
         while let Some(batch) = self.batches.front().filter(|batch| batch.end <= self.watermark) {
             on_batch(batch.received_at, batch.readings);
             self.batches.pop_front();
@@ -83,7 +84,7 @@ impl<T> Tracker<T> {
 
     /// What was remembered of a reading that is not below the watermark.
     pub fn origin(&self, seq: u64) -> Option<&T> {
-        self.origins.get(self.place(seq)?)
+        self.origins.get(self.index_of(seq)?)
     }
 
     /// Forgets every reading that is not below the watermark; returns how many of them were not delivered.
@@ -119,8 +120,8 @@ impl<T> Tracker<T> {
         self.watermark + self.origins.len() as u64
     }
 
-    /// Where a reading's entries are, if it is not below the watermark.
-    fn place(&self, seq: u64) -> Option<usize> {
+    /// Where a reading's entries are, or would be; none: it is below the watermark.
+    fn index_of(&self, seq: u64) -> Option<usize> {
         usize::try_from(seq.checked_sub(self.watermark)?).ok()
     }
 }

@@ -1,22 +1,25 @@
-//! Manifests as tasks run them, parsed once: thousands of shards of a pipeline share one, with its compiled mapping.
+//! Manifests and producer configurations as tasks run them: thousands of shards of a pipeline share one of each, with its compiled mapping.
 //!
 //! Secrets and certificates are read for each task, as one that starts again after somebody has renewed them must find them new; what was read
 //! is shared where it is the same.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Weak},
 };
 
 use sluice_coordinator::model::{PipelineName, PipelineSpec, Revision};
 
-use crate::config::{ConfigErrors, Manifest, kafka::ProducerConfig};
+use crate::config::{
+    ConfigErrors, Manifest,
+    kafka::{ProducerConfig, WeakProducerConfig},
+};
 
 /// What is in use.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
     manifests: BTreeMap<(PipelineName, Revision), Weak<Manifest>>,
-    producers: BTreeSet<ProducerConfig>,
+    producers: Vec<WeakProducerConfig>,
 }
 
 impl Prepared {
@@ -37,11 +40,12 @@ impl Prepared {
 
     /// A clone of the configuration that is equal and in use, or else `read` itself.
     pub(crate) fn producer(&mut self, read: ProducerConfig) -> ProducerConfig {
-        self.producers.retain(ProducerConfig::is_shared);
-        if let Some(known) = self.producers.get(&read) {
-            return known.clone();
+        self.producers.retain(|known| known.upgrade().is_some());
+        if let Some(known) = self.producers.iter().filter_map(WeakProducerConfig::upgrade).find(|known| *known == read)
+        {
+            return known;
         }
-        self.producers.insert(read.clone());
+        self.producers.push(read.downgrade());
         read
     }
 }
@@ -82,10 +86,10 @@ mod tests {
             anyhow::Ok(Manifest::parse(&manifest, "test")?.resolve(&SecretRoots::new(Vec::new()))?.producer)
         };
         let first = prepared.producer(read("k:9092")?);
-        let second = prepared.producer(read("k:9092")?);
-        assert!(second.is_shared() && !read("k:9092")?.is_shared());
-        drop((first, second));
-        prepared.producer(read("l:9092")?);
+        let (second, other) = (prepared.producer(read("k:9092")?), prepared.producer(read("l:9092")?));
+        assert!(first.is_clone_of(&second) && !first.is_clone_of(&other));
+        drop((first, second, other));
+        prepared.producer(read("k:9092")?);
         assert_eq!(prepared.producers.len(), 1, "what nobody runs is not kept");
         Ok(())
     }

@@ -10,5 +10,6 @@ mod properties;
 mod rules;
 
 pub use producer::ProducerConfig;
+pub(crate) use producer::WeakProducerConfig;
 pub use properties::{KafkaProperties, PropertyError};
 pub(super) use properties::{canonical, check};

@@ -1,6 +1,11 @@
 //! Producer properties with secrets read: what a producer is started with.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::Path,
+    sync::{Arc, Weak},
+};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
@@ -25,9 +30,14 @@ impl ProducerConfig {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Somebody else has a clone.
-    pub(crate) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+    /// A way back to this configuration while somebody uses it.
+    pub(crate) fn downgrade(&self) -> WeakProducerConfig {
+        WeakProducerConfig(Arc::downgrade(&self.0))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The configuration as rdkafka takes it.
@@ -52,6 +62,17 @@ impl ProducerConfig {
             Some("7") => RDKafkaLogLevel::Debug,
             _ => RDKafkaLogLevel::Info,
         }
+    }
+}
+
+/// A [`ProducerConfig`] that lasts as long as others use it: its secrets go with them.
+#[derive(Debug)]
+pub(crate) struct WeakProducerConfig(Weak<BTreeMap<String, String>>);
+
+impl WeakProducerConfig {
+    /// None: nobody uses it any more.
+    pub(crate) fn upgrade(&self) -> Option<ProducerConfig> {
+        self.0.upgrade().map(ProducerConfig)
     }
 }
 
