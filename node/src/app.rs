@@ -8,28 +8,19 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sluice_coordinator::{
-    Config as CoordinatorConfig, Coordinator, ProposeError, StartError, Timings, Transport, TransportError,
-    machine::{ApplyPipeline, Outcome},
-    plan,
+    Config as CoordinatorConfig, Coordinator, StartError, Timings, Transport, TransportError, plan,
 };
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 use crate::{
     admin::Admin,
-    config::{self, Balance, ClusterName, ConfigErrors, Credentials, Manifest},
+    config::{self, Balance, ConfigErrors, Credentials, Manifest},
     pipeline::checkpoint::Checkpointer,
+    pipeline_files::PipelineFiles,
     registry::Registry,
     task::{self, Supervisor},
     telemetry::http,
 };
-
-/// Pause before a pipeline from a file that nobody took is proposed again.
-const APPLY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a hand-over may take beyond the delivery of what is in flight: the decision, the word back, and some.
 const HANDOVER_MARGIN: Duration = Duration::from_secs(5);
@@ -269,8 +260,9 @@ impl Work {
         };
         tracing::info!(node = %me.node, generation = %me.generation, "node is attached");
         self.advance(Stage::Joining, Stage::Applying);
+        let files = PipelineFiles::new(self.coordinator.clone(), self.config.cluster.clone());
         tokio::select! {
-            applied = apply_all(&self.coordinator, &self.config.cluster, &self.manifests) => applied?,
+            applied = files.apply(&self.manifests) => applied?,
             _ = stopped.wait_for(|is_stopped| *is_stopped) => return Ok(true),
         }
         let (coordinator, registry) = (self.coordinator.clone(), Arc::clone(&self.registry));
@@ -280,7 +272,11 @@ impl Work {
         let registry = Arc::clone(&self.registry);
         let supervisor = Supervisor::start(supervision(&self.config), &self.coordinator, me, registry, checkpointer)?;
         self.advance(Stage::Applying, Stage::Up);
-        let mut is_clean = supervisor.run(stop.clone()).await;
+        let followed = files.follow(self.config.pipelines_dir.as_deref(), &self.manifests);
+        let mut is_clean = tokio::select! {
+            is_clean = supervisor.run(stop.clone()) => is_clean,
+            never = followed => match never {},
+        };
         // With the supervisor went the last handle.
         let abort = checkpoints.abort_handle();
         is_clean &= !matches!(timeout(PROPOSAL_WITHIN, checkpoints).await, Ok(Err(_)));
@@ -360,34 +356,6 @@ fn supervision(config: &config::Node) -> task::Config {
         secret_roots: config.secret_roots.clone(),
         drain_deadline: config.drain_deadline,
     }
-}
-
-async fn apply_all(coordinator: &Coordinator, cluster: &ClusterName, manifests: &[Manifest]) -> Result<(), Error> {
-    for manifest in manifests {
-        let refused = |why: String| Error::Pipeline { name: manifest.name.to_string(), why };
-        let outcome = loop {
-            match coordinator.propose(ApplyPipeline { spec: manifest.spec(cluster) }).await {
-                Ok(outcome) => break outcome,
-                Err(error @ ProposeError::Stopped(_)) => return Err(Error::Failed(error.to_string())),
-                // Applied twice it is as applied once, so one of unknown fate is simply applied again.
-                Err(error) => {
-                    tracing::warn!(pipeline = %manifest.name, %error, "not applied from file yet; trying again");
-                    sleep(APPLY_AGAIN_AFTER).await;
-                }
-            }
-        };
-        match outcome {
-            Outcome::Pipeline { pipeline, changed } => {
-                tracing::info!(pipeline = %manifest.name, revision = %pipeline.revision, changed, "pipeline applied from file");
-            }
-            // What was there goes on: one pipeline that cannot be changed now must not keep the others from running.
-            Outcome::Refused(refusal) => {
-                tracing::error!(pipeline = %manifest.name, "not applied from file: {}", refusal.message);
-            }
-            other => return Err(refused(format!("{other:?}"))),
-        }
-    }
-    Ok(())
 }
 
 fn readiness(coordinator: &Coordinator, stage: Stage) -> Result<(), String> {

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod lane;
 mod lease;
 pub mod pipeline;
+mod pipeline_files;
 pub mod registry;
 pub mod task;
 pub mod telemetry;

@@ -1,6 +1,6 @@
 //! What an operator does to a node and its pipelines: stop, start, pause, resume, edit, delete.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use sluice_proto::admin::v1::PipelineState;
@@ -191,6 +191,43 @@ fn an_edit_of_the_filters_subscribes_and_unsubscribes_the_difference() -> anyhow
     })?;
     let after = scene.node.admin()?.assignments()?;
     ensure!(before[0].node == after[0].node, "{before:?} {after:?}");
+    Ok(())
+}
+
+#[test]
+fn a_pipeline_file_that_changes_is_applied_and_a_wrong_one_changes_nothing() -> anyhow::Result<()> {
+    let mut scene = Scene::set(|pipeline| pipeline.filters = vec!["a/#".to_owned()])?;
+    let file = scene.node.path("pipelines/00.yaml");
+    let revision =
+        |scene: &Scene| anyhow::Ok(scene.node.admin()?.pipelines()?.first().map(|pipeline| pipeline.revision));
+    let first = revision(&scene)?;
+    fs::write(&file, "name: [")?;
+    eventually("the log says what is wrong", || {
+        ensure!(scene.node.log()?.contains("00.yaml"), "not yet");
+        Ok(())
+    })?;
+    ensure!(revision(&scene)? == first, "a wrong file changed the pipeline");
+    scene.pipeline.filters.push("b/#".to_owned());
+    // As Kubernetes does it: another file takes the name.
+    let next = scene.node.path("next.yaml");
+    fs::write(&next, scene.pipeline.yaml())?;
+    fs::rename(&next, &file)?;
+    eventually("it is applied", || {
+        ensure!(revision(&scene)? > first, "not yet");
+        Ok(())
+    })?;
+    let mut device = Device::connect(scene.mqtt.port)?;
+    eventually("b arrives", || {
+        device.publish("b/1", 1, b"b")?;
+        ensure!(scene.topic.read_all()?.iter().any(|record| record.payload == b"b"), "not yet");
+        Ok(())
+    })?;
+    fs::remove_file(&file)?;
+    eventually("the log says that the pipeline stays", || {
+        ensure!(scene.node.log()?.contains("its file is gone"), "not yet");
+        Ok(())
+    })?;
+    ensure!(scene.node.admin()?.pipelines()?.len() == 1, "the pipeline went with its file");
     Ok(())
 }
 

@@ -130,7 +130,7 @@ pub(super) struct Args {
     /// Where `/metrics`, `/healthz` and `/readyz` listen [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR:PORT")]
     http_listen: Option<String>,
-    /// Directory whose *.yaml manifests are applied at the start
+    /// Directory whose *.yaml manifests are applied at the start and when they change
     #[arg(long, value_name = "DIR")]
     pipelines_dir: Option<String>,
     /// Threads that carry readings [default: one per core, at most 8]

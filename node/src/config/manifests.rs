@@ -1,6 +1,11 @@
-//! A directory of pipeline files, read at start.
+//! A directory of pipeline files.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use super::{ConfigErrors, Manifest};
 
@@ -11,14 +16,30 @@ use super::{ConfigErrors, Manifest};
 /// Everything that is wrong in any file, and names that are used twice.
 pub fn load_dir(dir: &Path) -> Result<Vec<Manifest>, ConfigErrors> {
     let place = dir.display().to_string();
-    let list = |dir| fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
-    let mut paths = list(dir).map_err(|error| {
+    let paths = paths(dir).map_err(|error| {
         ConfigErrors::whole(&*place, format!("pipelines_dir cannot be read: {error}; create it, or correct the path"))
     })?;
-    paths.retain(|path| is_pipeline_file(path));
-    paths.sort();
     let manifests = super::collect(paths.iter().map(|path| load_file(path)))?.into_iter().flatten().collect();
     refuse_repeated_names(manifests)
+}
+
+/// What tells whether [`load_dir`] would read something else than before: its files, their times of change and lengths.
+///
+/// # Errors
+/// The directory or a file cannot be looked at, as while they are being replaced.
+pub(crate) fn marks(dir: &Path) -> io::Result<Vec<(PathBuf, SystemTime, u64)>> {
+    let mark = |path: PathBuf| {
+        let metadata = fs::metadata(&path)?;
+        Ok((path, metadata.modified()?, metadata.len()))
+    };
+    paths(dir)?.into_iter().map(mark).collect()
+}
+
+fn paths(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.retain(|path| is_pipeline_file(path));
+    paths.sort();
+    Ok(paths)
 }
 
 /// Reads the pipelines of one file.

@@ -74,7 +74,7 @@ pub struct Node {
     pub admin_tokens: Option<AdminTokens>,
     /// `http_listen`: metrics and health, which tell much and change nothing. Default `127.0.0.1:7071`.
     pub http_listen: SocketAddr,
-    /// `pipelines_dir`: pipelines that are applied at start. Default none.
+    /// `pipelines_dir`: pipelines that are applied at start, and when its files change. Default none.
     pub pipelines_dir: Option<PathBuf>,
     /// `lanes`: threads that carry readings. Default: the machine's cores, at most 8.
     pub lanes: NonZeroUsize,
