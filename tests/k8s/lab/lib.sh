@@ -25,6 +25,13 @@ in_lab() {
 # kubectl as the cluster's administrator.
 kc() { in_lab env KUBECONFIG="$LAB_STATE/pki/admin.conf" "$LAB_BIN/kubectl" "$@"; }
 
+# kc_within SECONDS …: the same, ended after that.
+kc_within() {
+    local seconds="$1"
+    shift
+    in_lab timeout "$seconds" env KUBECONFIG="$LAB_STATE/pki/admin.conf" "$LAB_BIN/kubectl" "$@"
+}
+
 # on_node N COMMAND…: in the namespaces of node N.
 on_node() {
     local node="$1"
@@ -44,4 +51,7 @@ load_image() {
 # Nobody on the node gets to say a last word.
 power_off() { in_lab kill -9 "$(cat "$LAB_STATE/node-$1/pid")"; }
 
-power_on() { in_lab env LAB="$LAB" LAB_STATE="$LAB_STATE" LAB_BIN="$LAB_BIN" LAB_NODES="$(cat "$LAB_STATE/nodes")" bash "$LAB/inside/power-on" "$1"; }
+power_on() {
+    in_lab env LAB="$LAB" LAB_BIN="$LAB_BIN" LAB_IMAGES="$LAB_IMAGES" LAB_STATE="$LAB_STATE" LAB_NODES="$(cat "$LAB_STATE/nodes")" \
+        bash "$LAB/inside/power-on" "$1"
+}

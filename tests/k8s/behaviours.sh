@@ -1,0 +1,392 @@
+# shellcheck shell=bash
+# Sourced by tests/k8s/run: what the installation must do, one function a behaviour, in the order in which they are played.
+#
+# Each leaves the cluster as it found it: three nodes, nine shards, all running.
+
+SHARDS=9
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+ROOT="$(cd "$HERE/../.." && pwd)"
+# A node's lease and 3 s: then the shards of a node that died must flow again.
+FLOWS_AGAIN=5
+
+# --- Before anything runs
+
+manifests_are_right() {
+    local overlay
+    # Dry runs of what lies in a namespace need the namespace.
+    kc apply -f "$ROOT/k8s/base/namespace.yaml" >/dev/null
+    for overlay in base overlays/dev overlays/tls overlays/monitoring; do
+        claim 0 "k8s/$overlay: strict dry run by the server" kc apply -k "$ROOT/k8s/$overlay" --dry-run=server --validate=strict
+    done
+    for overlay in base overlays/dev; do
+        claim 0 "k8s/$overlay: a misspelt field is refused in each of its objects" refuses_misspelt "$ROOT/k8s/$overlay"
+    done
+}
+
+refuses_misspelt() {
+    local objects object answer count=0
+    objects="$(kc create -k "$1" --dry-run=client -o json | jq -c 'if .kind == "List" then .items[] else . end | . + {mispelt: 1}')"
+    while read -r object; do
+        answer="$(kc apply --dry-run=server --validate=strict -f - <<<"$object" 2>&1)" && { echo "taken: $object"; return 1; }
+        grep -q 'unknown field "mispelt"' <<<"$answer" || { echo "$answer"; return 1; }
+        count=$((count + 1))
+    done <<<"$objects"
+    [ $count -ge 10 ]
+}
+
+installs() {
+    kc apply -k "$HERE/cluster" >/dev/null
+    claim 90 "kubectl apply: three nodes ready, one cluster" all_ready 3
+    claim 30 "nine shards run" flows $SHARDS
+    claim 30 "they are spread evenly" is_even 3 $SHARDS
+    claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
+    claim 0 "each pod on a machine of its own" each_on_its_own
+}
+
+each_on_its_own() {
+    is "$(k get pods -l app.kubernetes.io/name=sluice -o jsonpath='{.items[*].spec.nodeName}' | tr ' ' '\n' | sort -u | wc -l)" 3
+}
+
+alerts_are_right() {
+    local rules="$ROOT/k8s/components/monitoring"
+    claim 0 "promtool: the alert rules fire when they should, and only then" promtool test rules "$rules/alerts_test.yaml"
+    claim 0 "every metric in them is exported by a running node" exports_all "$rules/alerts.yaml"
+}
+
+exports_all() {
+    local name shown pod
+    pod="$(ask shards list -o json | jq -r '.[0].node')"
+    shown="$(in_lab curl -s -m 5 "http://$(k get pod "$pod" -o jsonpath='{.status.podIP}'):7071/metrics")"
+    while read -r name; do
+        grep -qE "^${name}(\\{| )" <<<"$shown" || { echo "no $name"; return 1; }
+    done < <(grep -E '^ +(expr:|increase|or )' "$1" | grep -oE 'sluice_[a-z_]+' | sort -u)
+}
+
+# --- What a pod may do
+
+may_read_its_statefulset_only() {
+    claim 0 "the service account may read its StatefulSet" may yes get statefulset/sluice
+    local refused
+    for refused in "list statefulsets" "watch statefulset/sluice" "get statefulset/other" "patch statefulset/sluice" \
+        "update statefulsets/sluice --subresource=scale" "get secrets" "get pods" "list configmaps" "create pods" "get nodes"; do
+        # shellcheck disable=SC2086 # words
+        claim 0 "and may not $refused" may no $refused
+    done
+    claim 0 "the apiserver answers its token so" apiserver_answers
+}
+
+may() {
+    local answer="$1"
+    shift
+    is "$(k auth can-i "$@" --as=system:serviceaccount:sluice:sluice 2>/dev/null)" "$answer"
+}
+
+apiserver_answers() {
+    local token path code
+    token="$(k create token sluice)"
+    for path in 200/apis/apps/v1/namespaces/sluice/statefulsets/sluice 403/apis/apps/v1/namespaces/sluice/statefulsets \
+        403/api/v1/namespaces/sluice/secrets 403/api/v1/namespaces/sluice/pods 403/apis/apps/v1/namespaces/default/statefulsets/sluice; do
+        code="$(in_lab curl -s -o /dev/null -w '%{http_code}' --cacert "$LAB_STATE/pki/ca.crt" -H "Authorization: Bearer $token" \
+            "https://10.99.0.1:6443/${path#*/}")"
+        is "$code" "${path%%/*}" || return
+    done
+}
+
+is_restricted() {
+    claim 0 "the namespace enforces restricted pod security" \
+        is "$(kc get namespace sluice -o jsonpath='{.metadata.labels.pod-security\.kubernetes\.io/enforce}')" restricted
+    claim 0 "and refuses a pod that is not" refuses_privileged
+}
+
+refuses_privileged() {
+    ! k run bad --image=localhost/busybox:1 --dry-run=server 2>&1 | grep -vq 'violates PodSecurity "restricted'
+}
+
+# --- Idle, then under load
+
+idles() {
+    local pod from=() cpu
+    # What is new at the start has passed.
+    sleep 10
+    for pod in sluice-0 sluice-1 sluice-2; do from+=("$(metric $pod process_cpu_seconds_total)"); done
+    sleep 20
+    for pod in sluice-0 sluice-1 sluice-2; do
+        cpu="$(bc <<<"scale=1; ($(metric $pod process_cpu_seconds_total) - ${from[${pod#sluice-}]}) * 1000 / 20")"
+        measured "$pod, idle with three shards: $cpu thousandths of a core, $(($(metric $pod process_resident_memory_bytes | cut -d. -f1) / 1000000)) MB"
+    done
+}
+
+load_starts() {
+    kc apply -f "$HERE/load.yaml" >/dev/null
+    claim 60 "numbered readings arrive" delivers
+}
+
+is_inspected() {
+    claim 0 "kubectl exec: sluice status, nodes, pipelines, shards, checkpoints" asked_by_exec
+    claim 0 "the same by gRPC through a port-forward of the Service" asked_by_port_forward
+}
+
+asked_by_exec() {
+    local noun
+    ask status && for noun in nodes pipelines shards checkpoints; do ask "$noun" list || return; done
+}
+
+asked_by_port_forward() {
+    kc_within 10 -n sluice port-forward service/sluice-admin 17070:7070 >/dev/null 2>&1 &
+    sleep 2
+    in_lab "$SLUICE" shards list --admin http://127.0.0.1:17070 -o json | jq -e "length == $SHARDS"
+}
+
+# --- What clusters do to pods
+
+leaders_pod_is_deleted_by_force() {
+    local line pod old
+    pod="$(leader)" line="$(progress_lines)"
+    old="$(uid "$pod")"
+    measured "the leader is $pod"
+    k delete pod "$pod" --force --grace-period=0 >/dev/null 2>&1
+    without="$pod" claim $FLOWS_AGAIN "delete --force of the leader's pod: its shards flow elsewhere" flows $SHARDS
+    claim 60 "it is back" is_back "$pod" "$old"
+    claim 30 "and has its share" is_even 3 $SHARDS
+    measured "$(gap_since "$line")"
+}
+
+restarts() {
+    local line
+    line="$(progress_lines)"
+    k rollout restart statefulset/sluice >/dev/null
+    claim 180 "rollout restart" k rollout status statefulset/sluice --timeout=180s
+    claim 30 "all are there" all_ready 3
+    claim 30 "evenly" is_even 3 $SHARDS
+    measured "$(gap_since "$line")"
+}
+
+# The one beside it, on a machine that carries neither brokers nor load.
+victim() {
+    local pod
+    for pod in sluice-2 sluice-1 sluice-0; do
+        [ "$(node_of $pod)" = 1 ] || { echo $pod; return; }
+    done
+}
+
+node_loses_its_power() {
+    local line pod node
+    pod="$(victim)" line="$(progress_lines)"
+    node="$(node_of "$pod")"
+    power_off "$node"
+    without="$pod" claim $FLOWS_AGAIN "power-off of node-$node: the shards of $pod flow elsewhere" flows $SHARDS
+    measured "Kubernetes says of it: $(k get pod "$pod" -o jsonpath='{.status.phase}, ready {.status.conditions[?(@.type=="Ready")].status}')"
+    power_on "$node"
+    claim 120 "its power is back: the pod too" all_ready 3
+    claim 30 "with its share" is_even 3 $SHARDS
+    measured "$(gap_since "$line")"
+}
+
+raft_id_of() { status | jq -r --arg name "$1" '[.voters[], .learners[]] | map(select(.name == $name)) | first.raft_id // empty'; }
+
+is_another_disk() {
+    local id
+    id="$(raft_id_of "$1")"
+    if [ -z "$id" ] || [ "$id" = "$2" ]; then echo "raft id $id"; return 1; fi
+}
+
+volume_is_lost() {
+    local pod id line cluster
+    pod="$(victim)" line="$(progress_lines)" cluster="$(cluster_id)"
+    id="$(raft_id_of "$pod")"
+    k delete pvc "data-$pod" --wait=false >/dev/null
+    k delete pod "$pod" >/dev/null
+    claim 90 "the volume of $pod deleted: it is back with an empty one" all_ready 3
+    claim 60 "as a new member" is_another_disk "$pod" "$id"
+    claim 60 "that votes" voters_are sluice-0 sluice-1 sluice-2
+    claim 30 "and has its share" is_even 3 $SHARDS
+    claim 0 "of the same cluster" is "$(cluster_id)" "$cluster"
+    measured "$(gap_since "$line")"
+}
+
+uid() { k get pod "$1" -o jsonpath='{.metadata.uid}'; }
+
+# is_back POD UID: another pod of that name, and all is as before.
+is_back() {
+    local now
+    now="$(uid "$1")"
+    if [ -z "$now" ] || [ "$now" = "$2" ]; then echo "pod $now"; return 1; fi
+    all_ready 3
+}
+
+evict() {
+    printf '{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"%s","namespace":"sluice"}}' "$1" |
+        k create --raw "/api/v1/namespaces/sluice/pods/$1/eviction" -f - 2>&1
+}
+
+one_may_go() { is "$(k get pdb sluice -o jsonpath='{.status.disruptionsAllowed}')" 1; }
+
+second_eviction_is_refused() {
+    local first second old
+    old="$(uid sluice-1)"
+    claim 30 "the disruption budget lets one pod go" one_may_go
+    first="$(evict sluice-1)" second="$(evict sluice-2)"
+    claim 0 "an eviction is granted" grep -q Success <<<"$first"
+    claim 0 "the second is refused" grep -q 'disruption budget' <<<"$second"
+    claim 60 "the evicted pod is back" is_back sluice-1 "$old"
+    claim 30 "with its share" is_even 3 $SHARDS
+}
+
+node_is_drained() {
+    local pod node line old
+    claim 30 "the disruption budget lets one pod go" one_may_go
+    pod="$(victim)" line="$(progress_lines)"
+    node="node-$(node_of "$pod")" old="$(uid "$pod")"
+    claim 60 "kubectl drain $node" kc drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout=60s
+    claim 60 "$pod runs elsewhere" is_back "$pod" "$old"
+    kc uncordon "$node" >/dev/null
+    claim 30 "with its share" is_even 3 $SHARDS
+    measured "$(gap_since "$line")"
+    # Back to one a machine.
+    k delete pod "$pod" >/dev/null
+    claim 60 "and back" all_ready 3
+    claim 30 "with its share" is_even 3 $SHARDS
+}
+
+# --- What operators do
+
+revision() { ask pipelines list -o json | jq -re '.[] | select(.name == "readings") | .revision'; }
+
+pod_sees() { ask config check -f /etc/sluice/pipelines/readings.yaml | grep -q "$1"; }
+
+pipeline_changes() {
+    local before after
+    before="$(revision)"
+    k get configmap sluice-pipelines -o json | jq '.data["readings.yaml"] += "metadata_headers: [qos]\n"' | kc apply -f - >/dev/null 2>&1
+    claim 150 "a pipeline changed through the ConfigMap: the pods' files follow" pod_sees metadata_headers
+    claim 5 "pipelines apply -f of the mounted file" ask pipelines apply -f /etc/sluice/pipelines/readings.yaml
+    after="$(revision)"
+    claim 0 "is the next revision, without a restart" is "$after" $((before + 1))
+    claim 30 "all shards run" flows $SHARDS
+}
+
+is_empty() { is "$(ask nodes list -o json | jq -r --arg name "$1" '.[] | select(.name == $name) | .shards')" 0; }
+is_gone() { ! k get pod "$1" >/dev/null 2>&1; }
+
+# As k8s/README.md says, one node after the other: emptied, stopped, removed, its disk deleted.
+scale_down_to() {
+    local count pod
+    count="$(k get statefulset sluice -o jsonpath='{.spec.replicas}')"
+    while [ "$count" -gt "$1" ]; do
+        count=$((count - 1)) pod="sluice-$((count))"
+        ask nodes drain "$pod" >/dev/null
+        claim 30 "$pod drained" is_empty "$pod"
+        # Of two nodes the first votes alone; the second must have given its vote back before it goes.
+        [ "$count" != 1 ] || claim 60 "sluice-0 votes alone" voters_are sluice-0
+        k scale statefulset/sluice --replicas=$count >/dev/null
+        claim 70 "scaled to $count: $pod is gone" is_gone "$pod"
+        claim 20 "removed" ask nodes remove "$pod" --yes
+        k delete pvc "data-$pod" >/dev/null
+    done
+}
+
+scale_up_to() {
+    k scale statefulset/sluice --replicas="$1" >/dev/null
+    claim 90 "scaled to $1: all ready" all_ready "$1"
+    claim 30 "evenly" is_even "$1" $SHARDS
+}
+
+# What is on the disks and must be there after all of it.
+facts() {
+    printf '%s revision %s ' "$(cluster_id)" "$(revision)"
+    ask checkpoints list -o json | jq -r 'length'
+}
+
+scales() {
+    local line before
+    line="$(progress_lines)" before="$(facts)"
+    scale_up_to 5
+    claim 60 "five voters" voters_are sluice-0 sluice-1 sluice-2 sluice-3 sluice-4
+    scale_down_to 3
+    claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
+    scale_down_to 1
+    claim 30 "all shards run on the one that is left" flows $SHARDS
+    scale_up_to 3
+    claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
+    claim 0 "the same cluster, pipelines and checkpoints" is "$(facts)" "$before"
+    measured "$(gap_since "$line")"
+}
+
+# --- When most is lost
+
+has_no_quorum() { is "$(kc_within 10 -n sluice exec sluice-0 -- sluice status -o json | jq -r .has_quorum)" false; }
+none_is_left() { is "$(k get pods -l app.kubernetes.io/name=sluice --no-headers 2>/dev/null | wc -l)" 0; }
+recovery_is() { k get pod sluice-recover -o jsonpath='{.status.phase}' | grep -q "$1"; }
+
+# recover WORDS [FLAG…]: runs the pod of k8s/recover to its end.
+recover() {
+    local words="$1"
+    shift
+    k delete pod sluice-recover --ignore-not-found >/dev/null
+    kc create -k "$ROOT/k8s/recover" --dry-run=client -o json | jq '.spec.containers[0].args += $ARGS.positional' --args -- "$@" |
+        kc apply -f - >/dev/null
+    claim 60 "$words" recovery_is Succeeded
+}
+
+quorum_is_recovered() {
+    local line before pod
+    line="$(progress_lines)" before="$(facts)"
+    k delete pvc data-sluice-1 data-sluice-2 --wait=false >/dev/null
+    k delete pod sluice-1 sluice-2 --force --grace-period=0 >/dev/null 2>&1
+    claim 30 "two of three disks lost: no quorum" has_no_quorum
+    k scale statefulset/sluice --replicas=0 >/dev/null
+    claim 90 "scaled to 0" none_is_left
+    recover "the disk of sluice-0 is looked at"
+    recover "and made the cluster's only voter" --force --yes
+    k delete pod sluice-recover >/dev/null
+    k delete pvc data-sluice-1 data-sluice-2 >/dev/null
+    scale_up_to 3
+    claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
+    claim 0 "the same cluster, pipelines and checkpoints" is "$(facts)" "$before"
+    measured "$(gap_since "$line")"
+}
+
+# --- With certificates
+
+make_secrets() {
+    local dir token
+    dir="$(mktemp -d)"
+    (
+        cd "$dir" || exit
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -subj /CN=sluice-nodes -days 2 -out ca.crt
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout tls.key -subj /CN=sluice -out tls.csr
+        openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out tls.crt -extfile <(printf '%s\n' \
+            'subjectAltName=DNS:sluice-peers,DNS:*.sluice-peers,DNS:sluice-admin,DNS:localhost' 'extendedKeyUsage=serverAuth,clientAuth')
+    ) 2>/dev/null
+    kc -n sluice-tls create secret generic sluice-tls --from-file="$dir/ca.crt" --from-file="$dir/tls.crt" --from-file="$dir/tls.key"
+    token="$(openssl rand -hex 16)"
+    kc -n sluice-tls create secret generic sluice-admin-tokens --from-literal=read="$token" --from-literal=operate="$(openssl rand -hex 16)"
+    rm -rf "$dir"
+}
+
+asked_with_tls() { kc_within 10 -n sluice-tls exec sluice-0 -- sluice status -o json "$@"; }
+three_with_tls() { is "$(asked_with_tls | jq -r '"\(.members | length) \(.nodes_alive)"')" "3 3"; }
+refused_without_token() { ! asked_with_tls --admin https://sluice-admin:7070 --admin-token 0123456789abcdef0123456789abcdef; }
+
+speaks_tls() {
+    kc create namespace sluice-tls >/dev/null
+    make_secrets >/dev/null
+    kc apply -k "$HERE/tls" >/dev/null 2>&1
+    claim 90 "with certificates and tokens: three nodes, one cluster" three_with_tls
+    claim 30 "operators reach it through the Service" asked_with_tls --admin https://sluice-admin:7070
+    claim 0 "and are refused with a wrong token" refused_without_token
+    kc delete namespace sluice-tls --wait=false >/dev/null
+}
+
+# --- At last
+
+load_is_judged() {
+    local verdict
+    k exec load -- touch /tmp/stop
+    claim 120 "the load has ended" load_has_ended
+    verdict="$(k logs load | grep '^{' | tail -n 1)"
+    measured "$(jq -r '"published \(.published), acknowledged \(.acknowledged), delivered \(.delivered), duplicated \(.duplicated), longest \(.max_ms / 1000 | floor) s, p99 \(.p99_ms) ms"' <<<"$verdict")"
+    claim 0 "lost: 0" is "$(jq -r .lost <<<"$verdict")" 0
+}
+
+load_has_ended() { k get pod load -o jsonpath='{.status.phase}' | grep -qE 'Succeeded|Failed'; }
