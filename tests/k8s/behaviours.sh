@@ -18,6 +18,7 @@ manifests_are_right() {
     for overlay in base overlays/dev overlays/tls overlays/monitoring; do
         claim 0 "k8s/$overlay: strict dry run by the server" kc apply -k "$ROOT/k8s/$overlay" --dry-run=server --validate=strict
     done
+    claim 0 "README, an overlay of one's own: strict dry run" by_readme overlay
     for overlay in base overlays/dev; do
         claim 0 "k8s/$overlay: a misspelt field is refused in each of its objects" refuses_misspelt "$ROOT/k8s/$overlay"
     done
@@ -35,8 +36,9 @@ refuses_misspelt() {
 }
 
 installs() {
-    kc apply -k "$HERE/cluster" >/dev/null
-    claim 90 "kubectl apply: three nodes ready, one cluster" all_ready 3
+    # The overlay `dev`, with images that are here.
+    claim 0 "README, install" by_readme install k8s/overlays/dev tests/k8s/cluster
+    claim 30 "three nodes, one cluster" all_ready 3
     claim 30 "nine shards run" flows $SHARDS
     claim 30 "they are spread evenly" is_even 3 $SHARDS
     claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
@@ -122,13 +124,8 @@ load_starts() {
 }
 
 is_inspected() {
-    claim 0 "kubectl exec: sluice status, nodes, pipelines, shards, checkpoints" asked_by_exec
+    claim 0 "README, look: nodes, pipelines, shards, checkpoints by kubectl exec" by_readme look
     claim 0 "the same by gRPC through a port-forward of the Service" asked_by_port_forward
-}
-
-asked_by_exec() {
-    local noun
-    ask status && for noun in nodes pipelines shards checkpoints; do ask "$noun" list || return; done
 }
 
 asked_by_port_forward() {
@@ -237,51 +234,64 @@ node_is_drained() {
     claim 30 "the disruption budget lets one pod go" one_may_go
     pod="$(victim)" line="$(progress_lines)"
     node="node-$(node_of "$pod")" old="$(uid "$pod")"
-    claim 60 "kubectl drain $node" kc drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout=60s
-    claim 60 "$pod runs elsewhere" is_back "$pod" "$old"
-    kc uncordon "$node" >/dev/null
+    claim 0 "README, drain: $node" by_readme drain node-3 "$node"
+    claim 60 "$pod runs again" is_back "$pod" "$old"
     claim 30 "with its share" is_even 3 $SHARDS
     measured "$(gap_since "$line")"
-    # Back to one a machine.
-    k delete pod "$pod" >/dev/null
-    claim 60 "and back" all_ready 3
-    claim 30 "with its share" is_even 3 $SHARDS
+}
+
+is_upgraded() {
+    local line node
+    line="$(progress_lines)"
+    for node in 1 2 3; do on_node $node ctr -n k8s.io images tag localhost/sluice:0.1.0 localhost/sluice:0.1.1 >/dev/null; done
+    claim 0 "README, upgrade" by_readme upgrade
+    claim 30 "all are there" all_ready 3
+    claim 30 "evenly" is_even 3 $SHARDS
+    measured "$(gap_since "$line")"
 }
 
 # --- What operators do
 
 revision() { ask pipelines list -o json | jq -re '.[] | select(.name == "readings") | .revision'; }
 
-pod_sees() { ask config check -f /etc/sluice/pipelines/readings.yaml | grep -q "$1"; }
+next_revision() { is "$(revision)" "$1"; }
 
 pipeline_changes() {
-    local before after
+    local before
     before="$(revision)"
-    k get configmap sluice-pipelines -o json | jq '.data["readings.yaml"] += "metadata_headers: [qos]\n"' | kc apply -f - >/dev/null 2>&1
-    claim 150 "a pipeline changed through the ConfigMap: the pods' files follow" pod_sees metadata_headers
-    claim 5 "pipelines apply -f of the mounted file" ask pipelines apply -f /etc/sluice/pipelines/readings.yaml
-    after="$(revision)"
-    claim 0 "is the next revision, without a restart" is "$after" $((before + 1))
-    claim 30 "all shards run" flows $SHARDS
+    echo 'metadata_headers: [qos]' >>"$COPY/k8s/components/dev/readings.yaml"
+    claim 0 "the pipeline's file changed: kubectl apply" kc apply -k "$COPY/tests/k8s/cluster"
+    claim 0 "README, a changed pipeline" by_readme pipeline
+    claim 0 "is the next revision" next_revision $((before + 1))
+    claim 30 "all shards run, no pod has restarted" flows $SHARDS
+    claim 150 "the pods' files follow" pod_sees '- qos'
+}
+
+pod_sees() { ask config check | grep -qx -- "$1"; }
+
+# A secret's file is there once a pipeline that names it passes the check.
+secret_is_seen() {
+    kc_within 10 -n sluice exec -i sluice-0 -- sluice config check -f /dev/stdin <"$COPY/k8s/overlays/mine/factory.yaml"
+}
+
+secret_is_mounted() {
+    claim 0 "README, secrets" by_readme secret
+    claim 150 "the pods see it" secret_is_seen
 }
 
 is_empty() { is "$(ask nodes list -o json | jq -r --arg name "$1" '.[] | select(.name == $name) | .shards')" 0; }
-is_gone() { ! k get pod "$1" >/dev/null 2>&1; }
 
-# As k8s/README.md says, one node after the other: emptied, stopped, removed, its disk deleted.
+# As k8s/README.md says, one node after the other.
 scale_down_to() {
     local count pod
     count="$(k get statefulset sluice -o jsonpath='{.spec.replicas}')"
     while [ "$count" -gt "$1" ]; do
         count=$((count - 1)) pod="sluice-$((count))"
-        ask nodes drain "$pod" >/dev/null
+        ask nodes drain "$pod" >/dev/null 2>&1
         claim 30 "$pod drained" is_empty "$pod"
         # Of two nodes the first votes alone; the second must have given its vote back before it goes.
         [ "$count" != 1 ] || claim 60 "sluice-0 votes alone" voters_are sluice-0
-        k scale statefulset/sluice --replicas=$count >/dev/null
-        claim 70 "scaled to $count: $pod is gone" is_gone "$pod"
-        claim 20 "removed" ask nodes remove "$pod" --yes
-        k delete pvc "data-$pod" >/dev/null
+        claim 0 "README, scale down to $count" by_readme scale-down sluice-4 "$pod" replicas=4 "replicas=$count"
     done
 }
 
@@ -300,7 +310,9 @@ facts() {
 scales() {
     local line before
     line="$(progress_lines)" before="$(facts)"
-    scale_up_to 5
+    claim 0 "README, scale up to 5" by_readme scale-up
+    claim 30 "all are there" all_ready 5
+    claim 30 "evenly" is_even 5 $SHARDS
     claim 60 "five voters" voters_are sluice-0 sluice-1 sluice-2 sluice-3 sluice-4
     scale_down_to 3
     claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
@@ -312,37 +324,54 @@ scales() {
     measured "$(gap_since "$line")"
 }
 
-# --- When most is lost
+members_have_no_quorum() { is "$(kc_within 10 -n sluice exec sluice-0 -- sluice status -o json | jq -r .has_quorum)" false; }
+only_first_is_left() { is "$(k get pods -l app.kubernetes.io/name=sluice -o jsonpath='{.items[*].metadata.name}')" sluice-0; }
 
-has_no_quorum() { is "$(kc_within 10 -n sluice exec sluice-0 -- sluice status -o json | jq -r .has_quorum)" false; }
-none_is_left() { is "$(k get pods -l app.kubernetes.io/name=sluice --no-headers 2>/dev/null | wc -l)" 0; }
-recovery_is() { k get pod sluice-recover -o jsonpath='{.status.phase}' | grep -q "$1"; }
-
-# recover WORDS [FLAG…]: runs the pod of k8s/recover to its end.
-recover() {
-    local words="$1"
-    shift
-    k delete pod sluice-recover --ignore-not-found >/dev/null
-    kc create -k "$ROOT/k8s/recover" --dry-run=client -o json | jq '.spec.containers[0].args += $ARGS.positional' --args -- "$@" |
-        kc apply -f - >/dev/null
-    claim 60 "$words" recovery_is Succeeded
-}
-
-quorum_is_recovered() {
-    local line before pod
+scales_down_in_one_step() {
+    local line before
     line="$(progress_lines)" before="$(facts)"
-    k delete pvc data-sluice-1 data-sluice-2 --wait=false >/dev/null
-    k delete pod sluice-1 sluice-2 --force --grace-period=0 >/dev/null 2>&1
-    claim 30 "two of three disks lost: no quorum" has_no_quorum
-    k scale statefulset/sluice --replicas=0 >/dev/null
-    claim 90 "scaled to 0" none_is_left
-    recover "the disk of sluice-0 is looked at"
-    recover "and made the cluster's only voter" --force --yes
-    k delete pod sluice-recover >/dev/null
-    k delete pvc data-sluice-1 data-sluice-2 >/dev/null
+    k scale statefulset/sluice --replicas=1 >/dev/null
+    claim 70 "3 to 1 in one step: the others are gone" only_first_is_left
+    claim 10 "there is no quorum" members_have_no_quorum
+    claim 10 "readings arrive" delivers
+    # A while in which they go on.
+    sleep 10
     scale_up_to 3
     claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
     claim 0 "the same cluster, pipelines and checkpoints" is "$(facts)" "$before"
+    measured "$(gap_since "$line")"
+}
+
+# --- When most is lost
+
+quorum_is_recovered() {
+    local line before
+    line="$(progress_lines)" before="$(facts)"
+    k delete pvc data-sluice-1 data-sluice-2 --wait=false >/dev/null
+    k delete pod sluice-1 sluice-2 --force --grace-period=0 >/dev/null 2>&1
+    claim 30 "two of three disks lost: no quorum" members_have_no_quorum
+    claim 0 "README, a lost quorum: the disk of sluice-0 is looked at" by_readme recover-look
+    claim 0 "and made the cluster's only voter" by_readme recover
+    claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
+    claim 30 "all shards run" is_even 3 $SHARDS
+    claim 0 "the same cluster, pipelines and checkpoints" is "$(facts)" "$before"
+    measured "$(gap_since "$line")"
+}
+
+is_another_cluster() {
+    local id
+    id="$(cluster_id)"
+    [ -n "$id" ] && [ "$id" != "$1" ]
+}
+
+all_disks_are_lost() {
+    local line before
+    line="$(progress_lines)" before="$(cluster_id)"
+    k delete pvc data-sluice-0 data-sluice-1 data-sluice-2 --wait=false >/dev/null
+    k delete pod sluice-0 sluice-1 sluice-2 >/dev/null
+    claim 90 "all disks lost: three nodes ready" all_ready 3
+    claim 0 "in a new cluster" is_another_cluster "$before"
+    claim 30 "all shards run, by the ConfigMap's pipelines" is_even 3 $SHARDS
     measured "$(gap_since "$line")"
 }
 
@@ -384,7 +413,7 @@ load_is_judged() {
     local verdict
     k exec load -- touch /tmp/stop
     claim 120 "the load has ended" load_has_ended
-    verdict="$(k logs load | grep '^{' | tail -n 1)"
+    verdict="$(k logs load | grep -o '{"run".*}' | tail -n 1)"
     measured "$(jq -r '"published \(.published), acknowledged \(.acknowledged), delivered \(.delivered), duplicated \(.duplicated), longest \(.max_ms / 1000 | floor) s, p99 \(.p99_ms) ms"' <<<"$verdict")"
     claim 0 "lost: 0" is "$(jq -r .lost <<<"$verdict")" 0
 }

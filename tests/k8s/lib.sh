@@ -98,3 +98,19 @@ gap_since() {
 
 # A number of a node's /metrics, asked from outside of it.
 metric() { in_lab curl -s -m 5 "http://$(k get pod "$1" -o jsonpath='{.status.podIP}'):7071/metrics" | sed -n "s/^$2 //p"; }
+
+# by_readme NAME [FROM TO]…: runs the commands after `<!-- run: NAME -->` in k8s/README.md, words replaced; stops at the first that fails.
+by_readme() {
+    local name="$1" commands
+    shift
+    commands="$(awk -v mark="<!-- run: $name -->" '$0 == mark { found = 1; next } found && /^```/ { if (inside) exit; inside = 1; next } inside' \
+        "$ROOT/k8s/README.md")"
+    [ -n "$commands" ] || { echo "k8s/README.md has no commands named $name"; return 1; }
+    while [ $# -gt 0 ]; do
+        commands="${commands//"$1"/"$2"}"
+        shift 2
+    done
+    # A shell of its own: where a result is asked for, -e has no effect.
+    # shellcheck disable=SC2016 # for that shell
+    bash -e -o pipefail -c '. "$1"; cd "$2"; kubectl() { kc "$@"; }; eval "$3"' - "$LAB/lib.sh" "$COPY" "$commands"
+}
