@@ -263,10 +263,15 @@ pipeline_changes() {
     before="$(revision)" pods="$(starts)"
     echo 'metadata_headers: [qos]' >>"$COPY/k8s/components/dev/readings.yaml"
     claim 0 "the pipeline's file changed: kubectl apply" kc apply -k "$COPY/tests/k8s/cluster"
-    claim 0 "README, a changed pipeline" by_readme pipeline
-    claim 0 "is the next revision" next_revision $((before + 1))
+    claim 150 "the mounted file is the next revision" next_revision $((before + 1))
     claim 30 "all shards run" flows $SHARDS
-    claim 150 "the pods' files follow" pod_sees '- qos'
+    sed -i 's/^metadata_headers: .*/metadata_headers: [topic, qos]/' "$COPY/k8s/components/dev/readings.yaml"
+    claim 0 "README, a changed pipeline" by_readme pipeline
+    claim 0 "is the next revision at once" next_revision $((before + 2))
+    claim 0 "the ConfigMap too" kc apply -k "$COPY/tests/k8s/cluster"
+    claim 150 "the pods' files follow" pod_sees '- topic'
+    sleep 5
+    claim 0 "which changes nothing" next_revision $((before + 2))
     claim 0 "no pod has restarted" is "$(starts)" "$pods"
 }
 
