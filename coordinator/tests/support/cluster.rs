@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -29,6 +31,14 @@ pub(crate) struct Plan {
     pub(crate) voters_max: usize,
 }
 
+/// A loopback address that no other node has. Connections go out from 127.0.0.1, so none of them can take the port of a node that is down.
+fn own_ip() -> Ipv4Addr {
+    static NODES: AtomicU32 = AtomicU32::new(0);
+    let [_, _, high, low] = process::id().to_be_bytes();
+    let [.., number] = NODES.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 64 | high & 63, low, number.max(1))
+}
+
 /// A node, running or not.
 pub(crate) struct Node {
     pub(crate) name: NodeName,
@@ -39,9 +49,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node with an empty disk and a port of its own, not running.
+    /// A node with an empty disk and an address of its own, not running.
     pub(crate) fn new(name: &str, plan: Plan) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = TcpListener::bind((own_ip(), 0)).unwrap().local_addr().unwrap().to_string();
         Self { name: name.parse().unwrap(), address, plan, dir: tempfile::tempdir().unwrap(), running: None }
     }
 
