@@ -260,7 +260,7 @@ impl Work {
         };
         tracing::info!(node = %me.node, generation = %me.generation, "node is attached");
         self.advance(Stage::Joining, Stage::Applying);
-        let files = PipelineFiles::new(self.coordinator.clone(), self.config.cluster.clone());
+        let mut files = PipelineFiles::new(self.coordinator.clone(), self.config.cluster.clone());
         tokio::select! {
             applied = files.apply(&self.manifests) => applied?,
             _ = stopped.wait_for(|is_stopped| *is_stopped) => return Ok(true),
@@ -272,7 +272,7 @@ impl Work {
         let registry = Arc::clone(&self.registry);
         let supervisor = Supervisor::start(supervision(&self.config), &self.coordinator, me, registry, checkpointer)?;
         self.advance(Stage::Applying, Stage::Up);
-        let followed = files.follow(self.config.pipelines_dir.as_deref(), &self.manifests);
+        let followed = files.follow(self.config.pipelines_dir.as_deref());
         let mut is_clean = tokio::select! {
             is_clean = supervisor.run(stop.clone()) => is_clean,
             never = followed => match never {},

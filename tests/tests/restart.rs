@@ -228,7 +228,19 @@ fn a_pipeline_file_that_changes_is_applied_and_a_wrong_one_changes_nothing() -> 
         Ok(())
     })?;
     ensure!(scene.node.admin()?.pipelines()?.len() == 1, "the pipeline went with its file");
-    Ok(())
+    // Refused while the old one is emptied, which takes ten seconds of quiet, and applied by itself after that.
+    let admin = scene.node.admin()?;
+    admin.delete(&scene.pipeline.name, false)?;
+    fs::write(&file, scene.pipeline.yaml())?;
+    eventually("the log says that it is refused", || {
+        ensure!(scene.node.log()?.contains("is being deleted"), "not yet");
+        Ok(())
+    })?;
+    within(Duration::from_secs(90), "it is there anew", || {
+        let pipelines = admin.pipelines()?;
+        ensure!(pipelines.iter().any(|pipeline| pipeline.state == PipelineState::Running as i32), "{pipelines:?}");
+        Ok(())
+    })
 }
 
 #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use super::{
-    BenchArgs,
+    BenchArgs, batches,
     case::{Case, Mapping},
     instructions::Instructions,
     report::Run,
@@ -102,9 +102,10 @@ impl Bed {
         }
         firehose.process.check_running()?;
         drop(node);
+        let records_per_batch = batches::records_per_batch(&self.kafka.data_dir(), &topic.name)?;
         topic.delete()?;
         let instructions_per_second = instructions.map(|count| count as f64 / args.duration.as_secs_f64());
-        Ok(Run::of(&before, &after, resident_bytes, instructions_per_second))
+        Ok(Run::of(&before, &after, resident_bytes, records_per_batch, instructions_per_second))
     }
 }
 

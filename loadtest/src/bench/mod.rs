@@ -1,6 +1,7 @@
 //! `loadtest bench`: how much a node carries. A firehose sends as fast as the node acknowledges, a real Kafka takes what it carries, and
 //! the node's CPU time is set against the records that Kafka has.
 
+mod batches;
 mod bed;
 mod case;
 mod descriptors;

@@ -17,6 +17,8 @@ pub(crate) struct Run {
     pub(crate) node_resident_bytes: u64,
     /// First acks that came with one read of the broker's: about as many as the node wrote at once.
     pub(crate) acks_per_write: Option<f64>,
+    /// Of a batch in Kafka, the mean.
+    pub(crate) records_per_batch: Option<f64>,
     /// From the broker's write to its read of the ack; none with `QoS` 0.
     pub(crate) latency_us: Option<Latency>,
     pub(crate) instructions_per_reading: Option<f64>,
@@ -28,6 +30,7 @@ impl Run {
         before: &Look,
         after: &Look,
         node_resident_bytes: u64,
+        records_per_batch: Option<f64>,
         instructions_per_second: Option<f64>,
     ) -> Self {
         let readings = after.held.saturating_sub(before.held) as f64;
@@ -39,6 +42,7 @@ impl Run {
             node_cores: cpu / time,
             node_resident_bytes,
             acks_per_write: (reads > 0).then(|| readings / reads as f64),
+            records_per_batch,
             latency_us: (reads > 0).then_some(after.counts.latency_us),
             instructions_per_reading: instructions_per_second.map(|count| count * time / readings.max(1.0)),
         }
@@ -84,10 +88,20 @@ impl Report {
 /// The table's first line.
 pub(crate) fn head() -> String {
     format!(
-        "{:<24} {:>12} {:>21} {:>11} {:>6} {:>8} {:>9} {:>8} {:>8} {:>9}",
-        "case", "readings/", "least - most", "readings/s", "cores", "RSS MiB", "acks/", "p50 ms", "p99 ms", "instr./"
+        "{:<24} {:>12} {:>21} {:>11} {:>6} {:>8} {:>9} {:>9} {:>8} {:>8} {:>9}",
+        "case",
+        "readings/",
+        "least - most",
+        "readings/s",
+        "cores",
+        "RSS MiB",
+        "acks/",
+        "records/",
+        "p50 ms",
+        "p99 ms",
+        "instr./"
     ) + "\n"
-        + &format!("{:<24} {:>12} {:>60} {:>27}\n", "", "CPU-second", "write", "reading")
+        + &format!("{:<24} {:>12} {:>60} {:>9} {:>27}\n", "", "CPU-second", "write", "batch", "reading")
 }
 
 /// A case's line in it.
@@ -103,7 +117,7 @@ pub(crate) fn line(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{:<24} {:>12.0} {:>21} {:>11.0} {:>6.2} {:>8.0} {:>9} {:>8} {:>8} {:>9}",
+        "{:<24} {:>12.0} {:>21} {:>11.0} {:>6.2} {:>8.0} {:>9} {:>9} {:>8} {:>8} {:>9}",
         report.case,
         run.readings_per_cpu_second,
         spread,
@@ -111,6 +125,7 @@ pub(crate) fn line(report: &Report) -> String {
         run.node_cores,
         run.node_resident_bytes as f64 / 1_048_576.0,
         run.acks_per_write.map_or("-".to_owned(), |acks| format!("{acks:.1}")),
+        run.records_per_batch.map_or("-".to_owned(), |records| format!("{records:.1}")),
         ms(|latency| latency.p50),
         ms(|latency| latency.p99),
         instructions,

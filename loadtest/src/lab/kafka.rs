@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     process::Command,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -131,6 +132,11 @@ impl Kafka {
     /// It is down.
     pub fn process(&mut self) -> anyhow::Result<&mut Process> {
         self.process.as_mut().context("Kafka is down")
+    }
+
+    /// Where it keeps its logs.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// What goes into `bootstrap.servers`.

@@ -30,7 +30,7 @@ const OF_THE_COMMAND_LINE: [&str; 4] = ["SLUICE_CONFIG", "SLUICE_ADMIN", "SLUICE
 Examples:
   sluice serve --data-dir /var/lib/sluice
   sluice serve --config /etc/sluice/node.yaml
-  sluice serve --data-dir ./data --pipelines-dir ./pipelines    apply every *.yaml found there at the start
+  sluice serve --data-dir ./data --pipelines-dir ./pipelines    apply what is found there, and what changes
 
 Every setting can stand in the file (in_flight.lane_readings), in the environment (SLUICE_IN_FLIGHT_LANE_READINGS) or in a \
 flag (--in-flight-lane-readings); a flag goes before the environment, the environment before the file. \
@@ -130,7 +130,7 @@ pub(super) struct Args {
     /// Where `/metrics`, `/healthz` and `/readyz` listen [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR:PORT")]
     http_listen: Option<String>,
-    /// Directory whose *.yaml manifests are applied at the start and when they change
+    /// Directory whose *.yaml and *.yml manifests are applied at the start and when they change
     #[arg(long, value_name = "DIR")]
     pipelines_dir: Option<String>,
     /// Threads that carry readings [default: one per core, at most 8]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -23,14 +24,14 @@ pub fn load_dir(dir: &Path) -> Result<Vec<Manifest>, ConfigErrors> {
     refuse_repeated_names(manifests)
 }
 
-/// What tells whether [`load_dir`] would read something else than before: its files, their times of change and lengths.
+/// What tells whether [`load_dir`] would read something else than before: its files, which these are, their times of change and lengths.
 ///
 /// # Errors
 /// The directory or a file cannot be looked at, as while they are being replaced.
-pub(crate) fn marks(dir: &Path) -> io::Result<Vec<(PathBuf, SystemTime, u64)>> {
+pub(crate) fn marks(dir: &Path) -> io::Result<Vec<(PathBuf, u64, SystemTime, u64)>> {
     let mark = |path: PathBuf| {
         let metadata = fs::metadata(&path)?;
-        Ok((path, metadata.modified()?, metadata.len()))
+        Ok((path, metadata.ino(), metadata.modified()?, metadata.len()))
     };
     paths(dir)?.into_iter().map(mark).collect()
 }
