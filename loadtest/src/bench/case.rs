@@ -57,7 +57,7 @@ const BASE: Case = Case {
     rate: 0,
 };
 
-pub(crate) const CASES: [Case; 30] = [
+pub(crate) const CASES: [Case; 31] = [
     BASE,
     Case { name: "qos1-headers2", about: "with two headers: MQTT topic and QoS", headers: 2, ..BASE },
     Case { name: "qos0", about: "QoS 0", qos: 0, ..BASE },
@@ -84,6 +84,14 @@ pub(crate) const CASES: [Case; 30] = [
     Case { name: "tls-mqtt", about: "TLS 1.3 from the MQTT broker", mqtt_tls: true, ..BASE },
     Case { name: "tls-kafka", about: "TLS 1.3 to Kafka", kafka_tls: true, ..BASE },
     Case { name: "tls", about: "TLS on both sides", mqtt_tls: true, kafka_tls: true, ..BASE },
+    Case {
+        name: "tls-sessions4",
+        about: "TLS on both sides, four sessions: their windows are not the limit",
+        mqtt_tls: true,
+        kafka_tls: true,
+        sessions: 4,
+        ..BASE
+    },
     Case { name: "captures", about: "a key of two named levels", mapping: Mapping::Captures, ..BASE },
     Case { name: "regex", about: "a key of two groups of a regular expression", mapping: Mapping::Regex, ..BASE },
     Case { name: "lanes1-sessions4", about: "one lane for four sessions", sessions: 4, ..BASE },
