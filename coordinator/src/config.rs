@@ -9,6 +9,8 @@ use crate::{Transport, model::NodeName, plan};
 pub struct Config {
     /// Where it keeps its log and snapshots. Made if it does not exist; belongs to one node alone.
     pub data_dir: PathBuf,
+    /// How long to wait for another process that has the directory: one that was told to end may need a moment. Default 0.
+    pub data_dir_within: Duration,
     /// This node's name, stable across restarts.
     pub node: NodeName,
     /// What the cluster is called, the same on all its nodes and for ever: it is part of the MQTT client ids. Default `sluice`.
@@ -47,6 +49,7 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>, node: NodeName) -> Self {
         Self {
             data_dir: data_dir.into(),
+            data_dir_within: Duration::ZERO,
             node,
             cluster_name: "sluice".to_owned(),
             address: String::new(),

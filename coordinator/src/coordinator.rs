@@ -4,8 +4,9 @@
 //! nothing of that is waited for. What `view` shows has been applied here; what `propose` answers is in every later `read`.
 
 use std::{
+    cmp::Reverse,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -19,11 +20,11 @@ use tokio::{
 use tonic::transport::server::TcpIncoming;
 
 use crate::{
-    attach::{self, Lease},
+    attach::{self, Ended, Lease, Rejection},
     core::Core,
     join::{self, Forced},
-    leader,
-    machine::{Kind, Outcome, SetMemberState},
+    leader::{self, report::PeerReport},
+    machine::{Kind, Outcome, RemoveMember, SetMemberState},
     model::{ClusterId, MemberState, NodeName, Owner, State},
     raft::Group,
 };
@@ -38,6 +39,9 @@ pub use crate::{
 const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 /// How often a stopping node looks whether anybody is left who could take its shards.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Who lags behind the leader by no more entries leads after the next heartbeat.
+const CLOSE_WITHIN: u64 = 100;
 
 /// The coordinator of one node. Clones are handles to the same one.
 #[derive(Debug, Clone)]
@@ -257,7 +261,44 @@ impl Coordinator {
         }
     }
 
-    /// If this node leads and another voter has all of the log, lets that one lead.
+    /// Once this node runs no shard any more, and will not come back with this disk: has it removed from the cluster, and returns when
+    /// the group does not need its vote any more. Err: it did not come to that within `patience`, and why.
+    pub async fn resign(&self, patience: Duration) -> Result<(), String> {
+        let core = &self.inner.core;
+        core.attachment.resign();
+        let mut last = "nobody leads the cluster".to_owned();
+        let resigned = async {
+            // What was not handed over is taken over, as from a node that is lost.
+            let remove = RemoveMember { name: self.node().clone(), force: true };
+            loop {
+                match self.propose(remove.clone()).await {
+                    Ok(Outcome::Member { .. }) => break,
+                    Ok(other) => last = format!("the cluster answered {other:?}"),
+                    Err(error) => last = error.to_string(),
+                }
+                sleep(LOOK_EVERY).await;
+            }
+            last = "the other voters have not taken its vote away yet".to_owned();
+            let me = core.group.identity().raft_id;
+            while core.group.has_vote() {
+                // Who is forgotten right after may not hear any more that it has no vote.
+                if core.report().await.is_some_and(|report| !report.peers.contains_key(&me)) {
+                    break;
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        timeout(patience, resigned).await.map_err(|_| last)
+    }
+
+    /// The members that the leader has not heard for a lease; none where this node does not lead.
+    pub fn absent(&self) -> Vec<NodeName> {
+        let report = self.inner.core.own_report();
+        let nodes = report.into_iter().flat_map(|report| report.nodes);
+        nodes.filter(|(_, node)| !node.is_alive).map(|(name, _)| name).collect()
+    }
+
+    /// If this node leads and another voter has the log, lets that one lead: one that stays, if there is one, of those the first.
     pub async fn hand_over_leadership(&self) {
         let core = &self.inner.core;
         let Some(report) = core.own_report() else { return };
@@ -265,13 +306,25 @@ impl Coordinator {
         let fit = report.peers.iter().filter(|(id, peer)| {
             **id != me && peer.is_voter && peer.last_contact.is_some_and(|ago| ago < core.settings.lease)
         });
-        let Some((id, peer)) = fit.max_by_key(|(_, peer)| peer.matched) else { return };
+        let rank = |peer: &PeerReport| {
+            let name = peer.name.parse::<NodeName>().ok();
+            let stays = name.as_ref().and_then(|name| report.nodes.get(name)).is_some_and(|node| node.is_active);
+            let is_close = peer.matched.is_some_and(|matched| matched + CLOSE_WITHIN >= report.last_log);
+            let ordinal = name.and_then(|name| name.ordinal()).unwrap_or(u32::MAX);
+            (is_close, stays, Reverse(ordinal), peer.matched)
+        };
+        let Some((id, peer)) = fit.max_by_key(|(_, peer)| rank(peer)) else { return };
         // Whoever is to lead may be stopping, too; after an election's time there is another leader or none.
         match timeout(core.settings.lease * 2, core.group.transfer_leader(*id)).await {
             Ok(Ok(())) => tracing::info!(to = peer.name, "handed the leadership over"),
             Ok(Err(error)) => tracing::warn!(%error, to = peer.name, "the leadership was not handed over"),
             Err(_) => tracing::warn!(to = peer.name, "the leadership was not handed over in time"),
         }
+    }
+
+    /// Whether this node cannot go on since its disk was removed from the cluster, for ever.
+    pub fn is_removed(&self) -> bool {
+        matches!(*self.inner.core.attachment.owner().borrow(), Some(Err(Rejection::Removed(_))))
     }
 
     /// Ends when this node cannot go on by itself; says why. Mostly the disk failed, or the node was removed.
@@ -316,12 +369,20 @@ impl Drop for Inner {
 
 /// Joins or founds a cluster if this node is in none, then stays attached.
 async fn be_part(core: Arc<Core>, mut forced: mpsc::Receiver<Forced>, mut stop: watch::Receiver<bool>) {
-    let Some(cluster) = join::run(&core, &mut forced, &mut stop).await else { return };
-    tokio::select! {
-        // Before anybody is told of this node.
-        biased;
-        why = join::mixed_disk(&core) => core.attachment.reject(why),
-        () = attach::run(Arc::clone(&core), cluster, stop.clone()) => {}
-        () = join::refuse_rest(&core, &mut forced) => {}
+    loop {
+        let Some(cluster) = join::run(&core, &mut forced, &mut stop).await else { return };
+        tokio::select! {
+            // Before anybody is told of this node.
+            biased;
+            why = join::mixed_disk(&core) => return core.attachment.reject(why),
+            ended = attach::run(Arc::clone(&core), cluster.clone(), stop.clone()) => match ended {
+                Ended::ForGood => return,
+                Ended::ClusterLost => {
+                    tracing::warn!(%cluster, "nobody of the cluster that this node has heard of is there any more");
+                    core.is_candidate.store(false, Ordering::Relaxed);
+                }
+            },
+            () = join::refuse_rest(&core, &cluster, &mut forced) => return,
+        }
     }
 }

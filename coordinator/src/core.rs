@@ -1,6 +1,9 @@
 //! What the parts of one node's coordinator share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -26,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     /// What this node waits for before it is in a cluster; empty: it is.
     pub(crate) joining: watch::Sender<String>,
+    /// A cluster was heard of, and this node looks for its leader, who has not taken it in yet.
+    pub(crate) is_candidate: AtomicBool,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -77,6 +82,7 @@ impl Core {
             transport: config.transport,
             settings,
             joining: watch::Sender::default(),
+            is_candidate: AtomicBool::new(false),
             stop: watch::Sender::new(false),
         }
     }

@@ -26,6 +26,6 @@ mod wire;
 pub use attach::{Change, Lease, Parts, Rejection};
 pub use coordinator::{Config, Coordinator, MemberStatus, ProposeError, StartError, Status, Timings, now};
 pub use leader::handovers::Handovers;
-pub use raft::{DataDirError, JoinError, RecoverError, Recovery, recover};
+pub use raft::{DataDirError, JoinError, RecoverError, Recovery, discard, recover};
 pub use transport::{Transport, TransportError};
 pub use wire::DecodeError;

@@ -133,3 +133,27 @@ async fn a_disk_put_together_from_two_clusters_is_refused() {
     assert!(timeout(Duration::from_secs(20), mixed.failed()).await.unwrap().contains("two clusters"));
     mixed.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_lost_before_it_takes_a_node_in_is_not_waited_for() {
+    let mut nodes = cluster(3, 5).await;
+    let lost = nodes[0].cluster_id();
+    nodes.iter_mut().for_each(Node::kill);
+    nodes[0].start().await;
+    nodes[2].wipe();
+    nodes[2].start().await;
+    // It has heard of the cluster, which cannot take it in without a quorum.
+    sleep(A_WHILE).await;
+    assert!(nodes[2].cluster_id().is_none());
+    nodes[0].kill();
+    for number in [0, 1] {
+        nodes[number].wipe();
+        nodes[number].start().await;
+    }
+    eventually("they are a new cluster", || nodes.iter().all(|node| node.cluster_id().is_some())).await;
+    for node in &nodes {
+        node.attached().await;
+        assert_ne!(node.cluster_id(), lost);
+        assert_eq!(node.cluster_id(), nodes[0].cluster_id());
+    }
+}

@@ -4,6 +4,7 @@
 mod joining;
 mod members;
 mod operators;
+mod resigning;
 mod services;
 mod snapshots;
 mod support;

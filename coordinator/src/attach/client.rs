@@ -36,6 +36,15 @@ const ASK_WITHIN: Duration = Duration::from_millis(300);
 const ELECTED_WITHIN: Duration = Duration::from_millis(300);
 const ELECTED_LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// Why a node stays attached no more.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It is stopping, or can never be part of the cluster.
+    ForGood,
+    /// It was not taken in yet, and nobody of the cluster answers any more.
+    ClusterLost,
+}
+
 /// How one stay, or the attempt at one, ended.
 enum End {
     /// Trying again changes nothing.
@@ -46,12 +55,14 @@ enum End {
     WrongCluster(ClusterId),
     /// It broke; true: after it had begun.
     Lost(String, bool),
+    /// Nobody of a cluster that this node is not of yet has answered for long.
+    ClusterLost,
     /// This node is stopping.
     Stopped,
 }
 
-/// Runs until the node stops, or can never be part of the cluster.
-pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Receiver<bool>) {
+/// Runs until the node stops, or can never be part of the cluster, or that is lost before it was.
+pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Receiver<bool>) -> Ended {
     let mut client = Client {
         cluster,
         life: rand::random(),
@@ -60,6 +71,7 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         voters: Vec::new(),
         rounds: 0,
         wrong_rounds: 0,
+        heard_at: Instant::now(),
         lines: join::Lines::default(),
         part: Arc::default(),
         core,
@@ -69,10 +81,11 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         let mut leadership = client.core.group.leader_changes();
         leadership.borrow_and_update();
         match client.round().await {
-            End::Stopped => return,
+            End::Stopped => return Ended::ForGood,
+            End::ClusterLost => return Ended::ClusterLost,
             End::Rejected(why) => {
                 client.core.attachment.reject(why);
-                return;
+                return Ended::ForGood;
             }
             End::Lost(_, true) => client.rounds = 0,
             _ => client.rounds += 1,
@@ -82,7 +95,7 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
             () = sleep(pause) => {}
             // Who votes hears of a new leader at once.
             Ok(()) = leadership.changed() => {}
-            _ = stop.wait_for(|is_stopping| *is_stopping) => return,
+            _ = stop.wait_for(|is_stopping| *is_stopping) => return Ended::ForGood,
         }
     }
 }
@@ -99,6 +112,8 @@ struct Client {
     /// Without success, since the last one.
     rounds: u32,
     wrong_rounds: u32,
+    /// When somebody of the cluster last answered.
+    heard_at: Instant,
     /// While it looks for the leader.
     lines: join::Lines,
     part: Arc<State>,
@@ -135,7 +150,7 @@ impl Client {
         for Said { leader_address, answer, address } in answers {
             match answer.cluster_id {
                 Some(theirs) if theirs == self.cluster => {
-                    self.wrong_rounds = 0;
+                    (self.wrong_rounds, self.heard_at) = (0, Instant::now());
                     candidates.prefer(leader_address);
                     candidates.offer(Some(address));
                 }
@@ -149,6 +164,11 @@ impl Client {
 
     /// A round without success, in which somebody of another cluster answered, or not.
     fn judge(&mut self, wrong: Option<ClusterId>) -> End {
+        if self.core.group.identity().cluster_id.is_none()
+            && (wrong.is_some() || self.heard_at.elapsed() >= join::LOST_AFTER)
+        {
+            return End::ClusterLost;
+        }
         let Some(theirs) = wrong else {
             self.wrong_rounds = 0;
             return End::NotLeader(None);
@@ -245,6 +265,10 @@ impl Client {
                 told = link.next() => match told {
                     Ok(down) => {
                         let was_welcome = stay.is_welcome;
+                        // Before the node does anything as a part of the cluster, its disk says so.
+                        if matches!(down, Down::Welcome { .. }) && let Err(error) = core.group.adopt(self.cluster.clone()).await {
+                            break End::Lost(error.to_string(), false);
+                        }
                         if let Some(end) = self.take(&mut stay, down, address.as_deref()) {
                             break end;
                         }
@@ -264,7 +288,7 @@ impl Client {
                         break End::Lost("another node leads now".to_owned(), stay.is_welcome);
                     }
                 }
-                _ = stop.wait_for(|is_stopping| *is_stopping) => break End::Stopped,
+                () = async { drop(stop.wait_for(|is_stopping| *is_stopping).await) } => break End::Stopped,
             }
         };
         if stay.is_welcome {

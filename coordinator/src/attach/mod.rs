@@ -15,12 +15,18 @@ mod round;
 mod service;
 pub(crate) mod stays;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
 pub use admission::{Admission, Hello, Rejection};
-pub(crate) use client::run;
+pub(crate) use client::{Ended, run};
 pub use keep_alives::KeepAlives;
 pub use leading::{Answer, Down, Footing, Leading};
 pub use lease::{Lease, Told};
@@ -47,6 +53,7 @@ pub(crate) struct Attachment {
     leader: watch::Sender<Option<Leader>>,
     checkpoint_interval: watch::Sender<Duration>,
     in_group: watch::Sender<Option<bool>>,
+    resigns: AtomicBool,
 }
 
 impl Attachment {
@@ -58,7 +65,13 @@ impl Attachment {
             leader: watch::Sender::new(None),
             checkpoint_interval: watch::Sender::new(Duration::ZERO),
             in_group: watch::Sender::new(None),
+            resigns: AtomicBool::new(false),
         }
+    }
+
+    /// From now on a removal is what this node has asked for itself.
+    pub(crate) fn resign(&self) {
+        self.resigns.store(true, Ordering::Relaxed);
     }
 
     /// This node in its generation, or why it cannot be part of the cluster; None before there was an answer.
@@ -68,7 +81,11 @@ impl Attachment {
 
     /// This node can never be part of the cluster as it is.
     pub(crate) fn reject(&self, why: Rejection) {
-        tracing::error!("this node cannot be part of the cluster: {why}");
+        if self.resigns.load(Ordering::Relaxed) {
+            tracing::info!("this node is no part of the cluster any more, as it has asked");
+        } else {
+            tracing::error!("this node cannot be part of the cluster: {why}");
+        }
         self.held.end();
         self.owner.send_replace(Some(Err(why)));
     }

@@ -1,11 +1,13 @@
 //! How a node becomes part of a cluster: it asks its seeds, again and again, and joins the cluster they are in, or founds one.
 //!
-//! What it decides on is in `decide`. A disk that has a cluster's id is past all this.
+//! What it decides on is in `decide`. A disk that has a cluster's id is past all this; one gets it when the cluster's leader has taken the
+//! node in, since a cluster that one has only heard of may be lost by then.
 
 mod decide;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -37,6 +39,8 @@ const ROUND_EVERY: Duration = Duration::from_millis(400);
 /// Whom a round asks at most, where one answer does. Of a thousand nodes that look for the leader at once each is asked by sixteen, and
 /// what one of them knows all know after a few rounds.
 const ASKED_MAX: usize = 16;
+/// A cluster that was heard of, and whose nodes have been silent for so long since, is not waited for any more: far longer than an election.
+pub(crate) const LOST_AFTER: Duration = Duration::from_secs(10);
 /// How often is told what is being waited for.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -53,7 +57,7 @@ pub(crate) struct Said {
 /// An operator wants a cluster founded here and now; the answer says which, or why not.
 pub(crate) type Forced = oneshot::Sender<Result<ClusterId, String>>;
 
-/// Runs until this node's disk has a cluster's id, which it returns. None: the node is stopping.
+/// Runs until this node knows of a cluster, by its disk or from others, which it returns. None: the node is stopping.
 pub(crate) async fn run(
     core: &Core,
     forced: &mut mpsc::Receiver<Forced>,
@@ -122,7 +126,7 @@ async fn round(core: &Core, lines: &mut Lines, is_forced: bool) -> Result<Cluste
     let text = |error: JoinError| error.to_string();
     match decide(&me, &answers, &silent) {
         Decision::Join(cluster) => {
-            core.group.adopt(cluster.clone()).await.map_err(text)?;
+            core.is_candidate.store(true, Ordering::Relaxed);
             tracing::info!(%cluster, "joining a cluster");
             Ok(cluster)
         }
@@ -266,10 +270,12 @@ pub(crate) fn channel() -> (mpsc::Sender<Forced>, mpsc::Receiver<Forced>) {
 }
 
 /// Whoever asks for a cluster once there is one is told so. Ends when nobody can ask any more.
-pub(crate) async fn refuse_rest(core: &Core, forced: &mut mpsc::Receiver<Forced>) {
+pub(crate) async fn refuse_rest(core: &Core, heard_of: &ClusterId, forced: &mut mpsc::Receiver<Forced>) {
     while let Some(asked) = forced.recv().await {
-        let cluster = core.group.identity().cluster_id;
-        let why = cluster.map_or("this node is stopping".to_owned(), |id| format!("this node is in cluster {id}"));
+        let why = match core.group.identity().cluster_id {
+            Some(cluster) => format!("this node is in cluster {cluster}"),
+            None => format!("this node is joining cluster {heard_of}; if that is lost, try again in {LOST_AFTER:?}"),
+        };
         answer(Some(asked), Err(why));
     }
     std::future::pending::<()>().await;

@@ -83,6 +83,8 @@ fn gather(core: &Core) -> Option<Act> {
     let roles = core.group.roles();
     let leader = core.group.identity().raft_id;
     let (health, absent_for) = (core.stays.health(), core.stays.absences());
+    let heard = roles.last_contact.iter().filter(|(_, ago)| **ago < core.settings.lease);
+    let reached = heard.map(|(id, _)| *id).collect();
     core.group.view(|state| {
         let node_of = |id: RaftId| {
             let (name, member) = state.members.iter().find(|(_, member)| member.raft_id == id)?;
@@ -98,6 +100,7 @@ fn gather(core: &Core) -> Option<Act> {
             last_log: roles.last_log,
             matched: &roles.matched,
             health: &health,
+            reached: &reached,
             absent_for: &absent_for,
             settings: &settings,
         };

@@ -96,7 +96,7 @@ impl Group {
     /// Opens the data directory and starts Raft from what lies there. Founds nothing.
     pub(crate) async fn open(config: &Config, transport: Transport) -> Result<Self, StartError> {
         let data_dir = config.data_dir.clone();
-        let (mut dir, log) = open_log(&data_dir).await?;
+        let (mut dir, log) = open_log(&data_dir, config.data_dir_within).await?;
         let name = config.cluster_name.clone();
         let dir = blocking(move || dir.set_cluster_name(&name).map(|()| dir)).await??;
         let identity = dir.identity().clone();
@@ -154,7 +154,7 @@ impl Group {
         Ok(())
     }
 
-    /// Makes this disk one of the cluster's. From then on it answers its voters, and nobody else.
+    /// Makes this disk one of the cluster's, whose leader has taken it in. From then on it answers its voters, and nobody else.
     pub(crate) async fn adopt(&self, cluster_id: ClusterId) -> Result<(), JoinError> {
         match self.me.cluster_id.get() {
             Some(has) if *has == cluster_id => Ok(()),
@@ -241,9 +241,9 @@ impl std::fmt::Debug for Group {
 }
 
 /// Takes the data directory and opens its log, which is known to be this node's afterwards.
-async fn open_log(data_dir: &Path) -> Result<(DataDir, LogStore), StartError> {
+async fn open_log(data_dir: &Path, within: Duration) -> Result<(DataDir, LogStore), StartError> {
     let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
-    let mut dir = blocking(move || DataDir::open(&path)).await??;
+    let mut dir = blocking(move || DataDir::open_within(&path, within)).await??;
     let log = blocking(move || LogStore::open(&log_path)).await??;
     finish_recovery(&mut dir, &log)?;
     dir.check_log(log.owner(), log.is_empty())?;

@@ -8,17 +8,24 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-use super::files::{UNFINISHED, write_whole};
+use super::{
+    discard,
+    files::{UNFINISHED, write_whole},
+};
 use crate::model::{ClusterId, RaftId};
 
 /// Version of all that lies in the data directory. A directory of a later version is refused.
 ///
 /// Version 1 had a cluster's id from the start, and `founded` for what are `log` and `founding` now.
 const FORMAT: u32 = 2;
-const FILE: &str = "identity";
+pub(super) const FILE: &str = "identity";
 const LOCK: &str = "lock";
+/// Between two attempts at it.
+const LOCK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What tells this disk from every other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +113,21 @@ struct Kept {
 }
 
 impl DataDir {
+    /// As [`open`](Self::open), but waits for a process that has the directory and may be about to end.
+    pub(crate) fn open_within(dir: &Path, patience: Duration) -> Result<Self, DataDirError> {
+        let (begun, mut is_told) = (Instant::now(), false);
+        loop {
+            match Self::open(dir) {
+                Err(DataDirError::InUse(_)) if begun.elapsed() < patience => {}
+                opened => return opened,
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(data_dir = %dir.display(), ?patience, "another process has the data directory; waiting for it to end");
+            }
+            thread::sleep(LOCK_AGAIN_AFTER);
+        }
+    }
+
     /// Takes the directory for this process, and makes it one's own if it is empty.
     pub(crate) fn open(dir: &Path) -> Result<Self, DataDirError> {
         let io = |error| DataDirError::Io { dir: dir.to_owned(), error };
@@ -116,6 +138,7 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(dir.to_owned())),
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
+        discard::finish(dir).map_err(io)?;
         let path = dir.join(FILE);
         let kept = match fs::read_to_string(&path) {
             Ok(text) => parse(&text, dir)?,
@@ -259,8 +282,13 @@ mod tests {
     #[test]
     fn a_second_holder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let _held = DataDir::open(dir.path()).unwrap();
+        let held = DataDir::open(dir.path()).unwrap();
         assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::InUse(_))));
+        assert!(matches!(DataDir::open_within(dir.path(), LOCK_AGAIN_AFTER), Err(DataDirError::InUse(_))));
+        let path = dir.path().to_owned();
+        let next = thread::spawn(move || DataDir::open_within(&path, Duration::from_secs(60)));
+        drop(held);
+        next.join().unwrap().unwrap();
     }
 
     #[test]

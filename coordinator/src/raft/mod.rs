@@ -3,6 +3,7 @@
 mod alone;
 mod codec;
 mod crc;
+mod discard;
 mod files;
 mod group;
 mod identity;
@@ -21,6 +22,7 @@ mod tests;
 mod types;
 mod write;
 
+pub use discard::discard;
 pub(crate) use group::Group;
 pub use group::JoinError;
 pub use identity::DataDirError;

@@ -79,6 +79,15 @@ impl Group {
         })
     }
 
+    /// Whether the group needs this node's vote, for all that its log tells: no change that would take it is committed.
+    pub(crate) fn has_vote(&self) -> bool {
+        let me = self.me.raft_id.0;
+        self.metrics(|metrics| {
+            let configs = [&metrics.membership_config, &metrics.committed_membership_config];
+            configs.iter().any(|config| config.voter_ids().any(|id| id == me))
+        })
+    }
+
     pub(crate) fn roles(&self) -> Roles {
         let previous_leader = self.replica.read(|applied| applied.led_before);
         self.metrics(|metrics| {

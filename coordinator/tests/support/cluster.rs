@@ -129,6 +129,17 @@ impl Node {
         }
     }
 
+    /// As a node that comes back although its disk was removed.
+    pub(crate) async fn discard(&self) {
+        assert!(self.running.is_none());
+        let started = Instant::now();
+        // What a killed node held is let go in a moment.
+        while let Err(error) = sluice_coordinator::discard(self.dir.path()) {
+            assert!(started.elapsed() < Duration::from_secs(10), "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// A new disk.
     pub(crate) fn wipe(&mut self) {
         assert!(self.running.is_none());

@@ -142,11 +142,11 @@ impl<'a> Table<'a> {
     }
 
     /// The voters in the order in which they should go: removed or with a lost disk, the dead ones first; then those absent for
-    /// long; then the highest ordinals.
+    /// long; of each the highest ordinals.
     fn leaving(&self) -> Vec<RaftId> {
         let mut voters: Vec<_> = self.inputs.voters.iter().copied().collect();
         voters.sort_by_key(|id| match self.peers.get(id) {
-            None => (0, self.is_alive(*id), None),
+            None => (0, self.is_alive(*id), self.name_of(*id).map(order).map(Reverse)),
             Some(peer) => (if peer.is_lost { 1 } else { 2 }, false, Some(Reverse(peer.order))),
         });
         voters
@@ -192,10 +192,17 @@ impl<'a> Table<'a> {
 
     /// Whether the node with this disk lives; also one that was removed and has not ended yet.
     fn is_alive(&self, id: RaftId) -> bool {
-        let name = self.inputs.state.members.iter().find(|(_, member)| member.raft_id == id).map(|(name, _)| name);
-        let health = name.and_then(|name| self.inputs.health.get(name));
-        id == self.inputs.leader || health.is_some_and(|health| health.is_alive)
+        let health = self.name_of(id).and_then(|name| self.inputs.health.get(name));
+        id == self.inputs.leader || self.inputs.reached.contains(&id) || health.is_some_and(|health| health.is_alive)
     }
+
+    fn name_of(&self, id: RaftId) -> Option<&'a NodeName> {
+        self.inputs.state.members.iter().find(|(_, member)| member.raft_id == id).map(|(name, _)| name)
+    }
+}
+
+fn order(name: &NodeName) -> Order<'_> {
+    (name.ordinal().unwrap_or(u32::MAX), name)
 }
 
 fn peer<'a>(name: &'a NodeName, id: RaftId, state: MemberState, inputs: &VoterInputs<'_>) -> Peer<'a> {
@@ -206,7 +213,7 @@ fn peer<'a>(name: &'a NodeName, id: RaftId, state: MemberState, inputs: &VoterIn
     let stable_for = health.map(|health| health.stable_for).unwrap_or_default();
     let matched = inputs.matched.get(&id).copied().unwrap_or_default();
     Peer {
-        order: (name.ordinal().unwrap_or(u32::MAX), name),
+        order: order(name),
         is_alive,
         is_here,
         is_stable: is_here && stable_for >= settings.stable_after,

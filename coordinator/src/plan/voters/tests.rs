@@ -20,6 +20,7 @@ struct World {
     leader: RaftId,
     lagging: BTreeSet<RaftId>,
     health: BTreeMap<NodeName, Health>,
+    reached: BTreeSet<RaftId>,
     absent_for: BTreeMap<NodeName, Duration>,
     settings: VoterSettings,
 }
@@ -35,6 +36,7 @@ impl World {
             leader: RaftId(0),
             lagging: BTreeSet::new(),
             health: BTreeMap::new(),
+            reached: BTreeSet::new(),
             absent_for: BTreeMap::new(),
             settings: VoterSettings { voters_max, ..VoterSettings::default() },
         };
@@ -89,6 +91,7 @@ impl World {
             last_log: 1_000,
             matched: &matched,
             health: &self.health,
+            reached: &self.reached,
             absent_for: &self.absent_for,
             settings: &self.settings,
         })
@@ -258,10 +261,30 @@ fn a_removed_voter_goes_and_the_rest_stay_odd() {
     world.set(2, MemberState::Gone);
     world.down(1, MINUTE);
     assert_eq!(world.rest()[0], "demote 1");
+    // Of those that live the highest goes first.
+    let mut world = World::of(5, 5);
+    world.set(3, MemberState::Gone);
+    world.set(4, MemberState::Gone);
+    assert_eq!(world.rest(), ["demote 4", "demote 3", "forget 4", "forget 3"]);
     // The only voter is removed: another votes, then leads.
     let mut world = World::of(2, 5);
     world.set(0, MemberState::Gone);
     assert_eq!(world.rest(), ["promote 1", "lead 1", "demote 0", "forget 0"]);
+}
+
+/// They have ended all but their Raft.
+#[test]
+fn all_but_one_go_at_once_by_the_votes_that_they_still_have() {
+    let mut world = World::of(5, 5);
+    world.leader = RaftId(3);
+    for who in 1..5 {
+        world.set(who, MemberState::Gone);
+        world.down(who, MINUTE);
+    }
+    assert_eq!(world.rest(), [""; 0]);
+    world.reached = (0..5).map(RaftId).collect();
+    assert_eq!(world.rest()[..5], ["demote 4", "lead 0", "demote 3", "demote 2", "demote 1"]);
+    assert_eq!((world.voters(), world.learners()), (vec![0], vec![]));
 }
 
 #[test]
