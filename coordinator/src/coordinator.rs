@@ -32,7 +32,7 @@ pub use crate::{
     clock::now,
     config::{Config, Timings},
     error::{ProposeError, StartError},
-    status::{MemberStatus, Status},
+    status::{MemberStatus, Overview, Status},
 };
 
 /// How long what this node was asked may still take when it stops.
@@ -178,6 +178,11 @@ impl Coordinator {
             status.members.clear();
         }
         status
+    }
+
+    /// The cluster as its leader sees it; None: this node does not lead.
+    pub fn overview(&self) -> Option<Overview> {
+        Overview::of(&self.inner.core)
     }
 
     /// Founds a cluster on this node, although not all that it waits for have said that they are in none.

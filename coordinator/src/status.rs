@@ -2,7 +2,7 @@
 
 use crate::{
     core::Core,
-    model::{ClusterId, Generation, Member, MemberState, NodeName},
+    model::{ClusterId, Generation, Member, MemberState, NodeName, Shard},
 };
 
 /// The cluster as this node sees it.
@@ -39,6 +39,39 @@ pub struct MemberStatus {
     pub is_leader: bool,
     /// Removed for good.
     pub is_gone: bool,
+}
+
+/// The cluster as its leader sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overview {
+    /// Members that were not removed.
+    pub members: usize,
+    /// Those of them that the leader hears.
+    pub alive: usize,
+    /// Members of the Raft group that vote.
+    pub voters: usize,
+    /// How many more of the voters may be lost.
+    pub failure_tolerance: usize,
+    /// Shards that are nobody's, or a node's that the leader does not hear.
+    pub shards_without_node: usize,
+}
+
+impl Overview {
+    /// None: this node does not lead.
+    pub(crate) fn of(core: &Core) -> Option<Self> {
+        let report = core.own_report()?;
+        let is_alive = |name: &NodeName| report.nodes.get(name).is_some_and(|node| node.is_alive);
+        let has_node = |shard: &&Shard| shard.owner.as_ref().is_some_and(|owner| is_alive(&owner.node));
+        Some(Self {
+            members: report.nodes.len(),
+            alive: report.nodes.values().filter(|node| node.is_alive).count(),
+            voters: report.peers.values().filter(|peer| peer.is_voter).count(),
+            failure_tolerance: report.failure_tolerance(core.settings.lease),
+            shards_without_node: core
+                .group
+                .view(|state| state.shards.values().filter(|shard| !has_node(shard)).count()),
+        })
+    }
 }
 
 impl Status {

@@ -78,6 +78,8 @@ async fn the_leader_tells_who_is_absent() {
         leader(&nodes).is_some_and(|leader| leader.coordinator().absent() == [nodes[lost].name.clone()])
     })
     .await;
+    let overview = leader(&nodes).unwrap().coordinator().overview().unwrap();
+    assert_eq!((overview.members, overview.alive, overview.voters, overview.failure_tolerance), (3, 2, 3, 0));
     let follower = nodes.iter().find(|node| node.is_running() && !node.is_leader()).unwrap();
-    assert!(follower.coordinator().absent().is_empty());
+    assert!(follower.coordinator().absent().is_empty() && follower.coordinator().overview().is_none());
 }

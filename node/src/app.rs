@@ -3,9 +3,10 @@
 //! Start: certificates and tokens, listeners, coordinator, metrics and admin; then, as soon as the node is attached to a leader,
 //! checkpoints, pipelines from files, lanes. Until then `/readyz` says what is waited for.
 //! Stop ([`Node::stop`]): not ready any more; the shards are handed over to other nodes; every task that is left delivers what it has in
-//! flight, acknowledges it and disconnects; last checkpoints; leadership goes to another; listeners; coordinator.
+//! flight, acknowledges it and disconnects; last checkpoints; leadership goes to another; where the stop is for good, the node leaves the
+//! cluster; listeners; coordinator.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sluice_coordinator::{
     Config as CoordinatorConfig, Coordinator, StartError, Timings, Transport, TransportError, plan,
@@ -15,15 +16,23 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use crate::{
     admin::Admin,
     config::{self, Balance, ConfigErrors, Credentials, Manifest},
+    kubernetes::StatefulSet,
     pipeline::checkpoint::Checkpointer,
     pipeline_files::PipelineFiles,
     registry::Registry,
     task::{self, Supervisor},
-    telemetry::http,
+    telemetry::{http, metrics::NodeMeters},
 };
 
 /// What a hand-over may take beyond the delivery of what is in flight: the decision, the word back, and some.
 const HANDOVER_MARGIN: Duration = Duration::from_secs(5);
+
+/// What leaving for good may take: an election and a few changes of the voters, one node after the other. Kubernetes kills after a minute.
+const RESIGN_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a node waits for another process that has its data directory. Kubernetes starts a pod that was deleted by force before it has
+/// killed the one before it.
+const DATA_DIR_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a proposal under way may still take once every task has said its last word: nobody waits for it.
 const PROPOSAL_WITHIN: Duration = Duration::from_millis(500);
@@ -61,6 +70,9 @@ pub enum Error {
     /// The coordinator has stopped by itself.
     #[error("the node cannot go on: {0}")]
     Failed(String),
+    /// Its disk was removed from the cluster.
+    #[error("the node cannot go on: {0}")]
+    Removed(String),
     /// The system gives no threads or descriptors.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -90,6 +102,8 @@ pub struct Node {
     http: http::Handle,
     stage: watch::Sender<Stage>,
     drain_deadline: Duration,
+    data_dir: PathBuf,
+    statefulset: Option<StatefulSet>,
     stop_work: watch::Sender<bool>,
     /// None: it has ended by itself.
     work: Option<JoinHandle<Result<bool, Error>>>,
@@ -120,6 +134,7 @@ impl Node {
         };
         let credentials = config.credentials()?;
         config.check_data_dir()?;
+        let statefulset = StatefulSet::of(&config)?;
         let transport = transport(&credentials)?;
         let admin = listen("admin_listen", config.admin_listen).await?;
         let http = listen("http_listen", config.http_listen).await?;
@@ -135,22 +150,33 @@ impl Node {
             let (coordinator, stage) = (coordinator.clone(), stage.subscribe());
             move || readiness(&coordinator, *stage.borrow())
         };
-        let shown = http::Config { registry: Arc::clone(&registry), ready: Arc::new(ready) };
+        let files = PipelineFiles::new(coordinator.clone(), config.cluster.clone());
+        let meters = {
+            let (coordinator, ready, wrong) = (coordinator.clone(), ready.clone(), files.wrong());
+            move || NodeMeters {
+                is_ready: ready().is_ok(),
+                pipelines_dir_errors: *wrong.borrow(),
+                overview: coordinator.overview(),
+            }
+        };
+        let shown = http::Config { registry: Arc::clone(&registry), ready: Arc::new(ready), meters: Arc::new(meters) };
         let http = http::Service::start(http, shown).map_err(|error| io::Error::other(error.to_string()))?;
         let admin = Admin::start(admin, admin_address, coordinator.clone(), config.cluster.clone(), &credentials);
         let admin = admin.await.map_err(Error::AdminTls)?;
         tracing::info!(node = %config.name, admin = %admin_address, http = %http.address(), lanes = config.lanes, "node listens");
         let (stop_work, stopped) = watch::channel(false);
-        let drain_deadline = config.drain_deadline;
+        let (drain_deadline, data_dir) = (config.drain_deadline, config.data_dir.clone());
         let work = Work {
             coordinator: coordinator.clone(),
             registry: Arc::clone(&registry),
             stage: stage.clone(),
             config,
+            files,
             manifests,
+            statefulset: statefulset.clone(),
         };
         let work = Some(tokio::spawn(work.run(stopped)));
-        Ok(Self { coordinator, registry, admin, http, stage, drain_deadline, stop_work, work })
+        Ok(Self { coordinator, registry, admin, http, stage, drain_deadline, data_dir, statefulset, stop_work, work })
     }
 
     /// The tasks of this node.
@@ -183,6 +209,11 @@ impl Node {
 
     /// Ends when the node cannot go on by itself; says why.
     pub async fn failed(&mut self) -> Error {
+        let error = self.failure().await;
+        if self.coordinator.is_removed() { Error::Removed(self.coordinator.failed().await) } else { error }
+    }
+
+    async fn failure(&mut self) -> Error {
         let Some(work) = &mut self.work else { return std::future::pending().await };
         let ended = tokio::select! {
             why = self.coordinator.failed() => return Error::Failed(why),
@@ -196,12 +227,54 @@ impl Node {
         }
     }
 
+    /// Stops a node that [`failed`](Self::failed). True: only its disk was what it cannot go on with, the StatefulSet wants the node, and the disk
+    /// is thrown away, so that the node may be started again.
+    ///
+    /// # Errors
+    /// The disk cannot be thrown away.
+    pub async fn comes_back_anew(self, error: &Error) -> Result<bool, Error> {
+        let is_wanted = match (error, &self.statefulset) {
+            (Error::Removed(_), Some(statefulset)) => {
+                statefulset.wants(self.coordinator.node()).await.unwrap_or_else(|error| {
+                    tracing::warn!("it is not known whether this node is to be part of the cluster again: {error}");
+                    false
+                })
+            }
+            _ => false,
+        };
+        let path = self.data_dir.clone();
+        self.stop().await;
+        if is_wanted {
+            tracing::warn!(
+                data_dir = %path.display(),
+                "this node was removed, and the StatefulSet wants it: it comes back as a new member, with an empty disk"
+            );
+            let discarded = sluice_coordinator::discard(&path);
+            discarded.map_err(|error| Error::Coordinator { path, source: Box::new(error.into()) })?;
+        }
+        Ok(is_wanted)
+    }
+
+    /// Whether this node is not to come back. Nobody says so: it is.
+    async fn is_for_good(&self) -> bool {
+        let Some(statefulset) = &self.statefulset else { return false };
+        match statefulset.wants(self.coordinator.node()).await {
+            Ok(is_wanted) => !is_wanted,
+            Err(error) => {
+                tracing::warn!("it is not known whether this stop is for good, so the node stays a member: {error}");
+                false
+            }
+        }
+    }
+
     /// Stops in order. Returns whether nothing was left in flight and everything stopped in time.
     pub async fn stop(mut self) -> bool {
         tracing::info!("node stops: handing over its shards, delivering what is in flight");
         let was_attached = matches!(self.stage.send_replace(Stage::Stopping), Stage::Applying | Stage::Up);
+        let mut is_for_good = false;
         if was_attached && self.work.is_some() {
-            self.coordinator.leave(self.drain_deadline + HANDOVER_MARGIN).await;
+            let left = self.coordinator.leave(self.drain_deadline + HANDOVER_MARGIN);
+            ((), is_for_good) = tokio::join!(left, self.is_for_good());
         }
         self.stop_work.send_replace(true);
         let is_all_delivered = match self.work.take() {
@@ -221,6 +294,14 @@ impl Node {
         };
         if was_attached {
             self.coordinator.hand_over_leadership().await;
+        }
+        if is_for_good {
+            match self.coordinator.resign(RESIGN_WITHIN).await {
+                Ok(()) => tracing::info!("left the cluster for good, as the StatefulSet has fewer replicas now"),
+                Err(why) => {
+                    tracing::warn!("stops without having left the cluster, whose leader is to remove it: {why}");
+                }
+            }
         }
         let admin = self.admin.stop();
         // Watches end with the coordinator, and the server with its last watch.
@@ -244,12 +325,14 @@ struct Work {
     registry: Arc<Registry>,
     stage: watch::Sender<Stage>,
     config: config::Node,
+    files: PipelineFiles,
     manifests: Vec<Manifest>,
+    statefulset: Option<StatefulSet>,
 }
 
 impl Work {
     /// Runs until `stop`; returns whether nothing was left in flight.
-    async fn run(self, mut stop: watch::Receiver<bool>) -> Result<bool, Error> {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<bool, Error> {
         let mut stopped = stop.clone();
         let me = tokio::select! {
             me = self.coordinator.attached() => me.map_err(|source| Error::Coordinator {
@@ -260,9 +343,8 @@ impl Work {
         };
         tracing::info!(node = %me.node, generation = %me.generation, "node is attached");
         self.advance(Stage::Joining, Stage::Applying);
-        let mut files = PipelineFiles::new(self.coordinator.clone(), self.config.cluster.clone());
         tokio::select! {
-            applied = files.apply(&self.manifests) => applied?,
+            applied = self.files.apply(&self.manifests) => applied?,
             _ = stopped.wait_for(|is_stopped| *is_stopped) => return Ok(true),
         }
         let (coordinator, registry) = (self.coordinator.clone(), Arc::clone(&self.registry));
@@ -272,10 +354,11 @@ impl Work {
         let registry = Arc::clone(&self.registry);
         let supervisor = Supervisor::start(supervision(&self.config), &self.coordinator, me, registry, checkpointer)?;
         self.advance(Stage::Applying, Stage::Up);
-        let followed = files.follow(self.config.pipelines_dir.as_deref());
+        let Self { files, config, statefulset, coordinator, .. } = self;
         let mut is_clean = tokio::select! {
             is_clean = supervisor.run(stop.clone()) => is_clean,
-            never = followed => match never {},
+            never = files.follow(config.pipelines_dir.as_deref()) => match never {},
+            never = remove_absent(statefulset.as_ref(), &coordinator) => match never {},
         };
         // With the supervisor went the last handle.
         let abort = checkpoints.abort_handle();
@@ -298,6 +381,13 @@ impl Work {
     }
 }
 
+async fn remove_absent(statefulset: Option<&StatefulSet>, coordinator: &Coordinator) -> Infallible {
+    match statefulset {
+        Some(statefulset) => statefulset.remove_absent(coordinator).await,
+        None => future::pending().await,
+    }
+}
+
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { key, address, source })
 }
@@ -316,6 +406,7 @@ async fn start_coordinator(
     let path = config.data_dir.clone();
     let cluster = &config.clustering;
     let mut coordinator = CoordinatorConfig::new(&path, config.name.clone());
+    coordinator.data_dir_within = DATA_DIR_WITHIN;
     coordinator.cluster_name = config.cluster.to_string();
     coordinator.address = match (&cluster.advertise, &listener) {
         (Some(advertise), _) => advertise.clone(),

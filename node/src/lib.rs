@@ -5,6 +5,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod kubernetes;
 pub mod lane;
 mod lease;
 pub mod pipeline;

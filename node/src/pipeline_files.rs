@@ -17,7 +17,10 @@ use sluice_coordinator::{
     machine::{ApplyPipeline, Outcome},
     model::PipelineName,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     app::Error,
@@ -43,11 +46,19 @@ pub(crate) struct PipelineFiles {
     applied: BTreeMap<PipelineName, String>,
     /// Why pipelines were refused, as it was told.
     refused: BTreeMap<PipelineName, String>,
+    /// How much is wrong.
+    wrong: watch::Sender<usize>,
 }
 
 impl PipelineFiles {
     pub(crate) fn new(coordinator: Coordinator, cluster: ClusterName) -> Self {
-        Self { coordinator, cluster, applied: BTreeMap::new(), refused: BTreeMap::new() }
+        let (applied, refused) = (BTreeMap::new(), BTreeMap::new());
+        Self { coordinator, cluster, applied, refused, wrong: watch::Sender::new(0) }
+    }
+
+    /// Follows how much is wrong: files that cannot be applied as they are count as one, and so does each pipeline that was refused.
+    pub(crate) fn wrong(&self) -> watch::Receiver<usize> {
+        self.wrong.subscribe()
     }
 
     /// Applies what is not applied yet of `manifests`, each until it is applied or refused.
@@ -120,6 +131,7 @@ impl PipelineFiles {
                     }
                 }
             }
+            self.wrong.send_replace(self.refused.len() + usize::from(!told.is_empty()));
             sleep(LOOK_EVERY).await;
         }
     }

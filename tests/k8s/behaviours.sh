@@ -11,6 +11,14 @@ FLOWS_AGAIN=5
 
 # --- Before anything runs
 
+# Container and program, and what the program needs to print what is in effect.
+image_starts() {
+    local began
+    began="$(now_ms)"
+    claim 0 "the image starts" on_node 2 ctr -n k8s.io run --rm localhost/sluice:0.1.0 start sluice config check --name start
+    measured "in $(($(now_ms) - began)) ms; $(($(stat -c %s "$LAB_IMAGES/sluice.tar") / 1000000)) MB uncompressed"
+}
+
 manifests_are_right() {
     local overlay
     # Dry runs of what lies in a namespace need the namespace.
@@ -19,20 +27,23 @@ manifests_are_right() {
         claim 0 "k8s/$overlay: strict dry run by the server" kc apply -k "$ROOT/k8s/$overlay" --dry-run=server --validate=strict
     done
     claim 0 "README, an overlay of one's own: strict dry run" by_readme overlay
-    for overlay in base overlays/dev; do
-        claim 0 "k8s/$overlay: a misspelt field is refused in each of its objects" refuses_misspelt "$ROOT/k8s/$overlay"
+    for overlay in base overlays/dev overlays/tls overlays/monitoring; do
+        claim 0 "k8s/$overlay: a misspelt field is refused in each of its objects" refuses_misspelt 10 "$ROOT/k8s/$overlay" '. + {mispelt: 1}'
+        claim 0 "and one deep in its pods" refuses_misspelt 1 "$ROOT/k8s/$overlay" \
+            'select(.kind == "StatefulSet") | .spec.template.spec.containers[0].readinessProbe.mispelt = 1'
     done
 }
 
+# refuses_misspelt LEAST FOLDER CHANGE: of the folder's objects, changed by jq, of which there are so many at least, each is refused.
 refuses_misspelt() {
     local objects object answer count=0
-    objects="$(kc create -k "$1" --dry-run=client -o json | jq -c 'if .kind == "List" then .items[] else . end | . + {mispelt: 1}')"
+    objects="$(kc create -k "$2" --dry-run=client -o json | jq -c 'if .kind == "List" then .items[] else . end | '"$3")"
     while read -r object; do
         answer="$(kc apply --dry-run=server --validate=strict -f - <<<"$object" 2>&1)" && { echo "taken: $object"; return 1; }
-        grep -q 'unknown field "mispelt"' <<<"$answer" || { echo "$answer"; return 1; }
+        grep -q 'unknown field ".*mispelt"' <<<"$answer" || { echo "$answer"; return 1; }
         count=$((count + 1))
     done <<<"$objects"
-    [ $count -ge 10 ]
+    [ $count -ge "$1" ]
 }
 
 installs() {
@@ -57,11 +68,11 @@ alerts_are_right() {
 
 exports_all() {
     local name shown pod
-    pod="$(ask shards list -o json | jq -r '.[0].node')"
-    shown="$(in_lab curl -s -m 5 "http://$(k get pod "$pod" -o jsonpath='{.status.podIP}'):7071/metrics")"
+    # What concerns the cluster comes from its leader, what concerns a shard from the node that runs it.
+    shown="$(for pod in sluice-0 sluice-1 sluice-2; do all_metrics $pod; done)"
     while read -r name; do
         grep -qE "^${name}(\\{| )" <<<"$shown" || { echo "no $name"; return 1; }
-    done < <(grep -E '^ +(expr:|increase|or )' "$1" | grep -oE 'sluice_[a-z_]+' | sort -u)
+    done < <(grep -E '^ +(expr:|increase|or |and )' "$1" | grep -oE 'sluice_[a-z_]+' | sort -u)
 }
 
 # --- What a pod may do
@@ -126,12 +137,22 @@ load_starts() {
 is_inspected() {
     claim 0 "README, look: nodes, pipelines, shards, checkpoints by kubectl exec" by_readme look
     claim 0 "the same by gRPC through a port-forward of the Service" asked_by_port_forward
+
+    claim 0 "and by a client that knows nothing of Sluice but what reflection tells it" asked_by_reflection
+}
+
+by_port_forward() {
+    kc_within 10 -n sluice port-forward service/sluice-admin 17070:7070 >/dev/null 2>&1 &
+    sleep 2
+    in_lab "$@"
 }
 
 asked_by_port_forward() {
-    kc_within 10 -n sluice port-forward service/sluice-admin 17070:7070 >/dev/null 2>&1 &
-    sleep 2
-    in_lab "$SLUICE" shards list --admin http://127.0.0.1:17070 -o json | jq -e "length == $SHARDS"
+    by_port_forward "$SLUICE" shards list --admin http://127.0.0.1:17070 -o json | jq -e "length == $SHARDS"
+}
+
+asked_by_reflection() {
+    by_port_forward "$LAB_BIN/grpcurl" -plaintext 127.0.0.1:17070 sluice.admin.v1.AssignmentService/ListAssignments | jq -e ".assignments | length == $SHARDS"
 }
 
 # --- What clusters do to pods
@@ -166,12 +187,25 @@ victim() {
     done
 }
 
+# run_at COUNT POD…: so many shards run on the nodes of these pods, by their own word. Sooner known than what the log has of it.
+run_at() {
+    local count="$1"
+    shift
+    is "$(for address in "$@"; do in_lab curl -s -m 1 "http://$address:7071/metrics"; done | grep -c '^sluice_shard_state{.*state="running".* 1$')" "$count"
+}
+
+addresses_but() {
+    k get pods -l app.kubernetes.io/name=sluice -o json | jq -r --arg without "$1" '.items[] | select(.metadata.name != $without) | .status.podIP'
+}
+
 node_loses_its_power() {
-    local line pod node
+    local line pod node others
     pod="$(victim)" line="$(progress_lines)"
     node="$(node_of "$pod")"
+    mapfile -t others < <(addresses_but "$pod")
     power_off "$node"
-    without="$pod" claim $FLOWS_AGAIN "power-off of node-$node: the shards of $pod flow elsewhere" flows $SHARDS
+    claim $FLOWS_AGAIN "power-off of node-$node: the shards of $pod run elsewhere" run_at $SHARDS "${others[@]}"
+    without="$pod" claim 5 "and the log says so" flows $SHARDS
     measured "Kubernetes says of it: $(k get pod "$pod" -o jsonpath='{.status.phase}, ready {.status.conditions[?(@.type=="Ready")].status}')"
     power_on "$node"
     claim 120 "its power is back: the pod too" all_ready 3
@@ -287,27 +321,14 @@ secret_is_mounted() {
     claim 150 "the pods see it" secret_is_seen
 }
 
-is_empty() { is "$(ask nodes list -o json | jq -r --arg name "$1" '.[] | select(.name == $name) | .shards')" 0; }
-
-# As k8s/README.md says, one node after the other.
-scale_down_to() {
-    local count pod
-    count="$(k get statefulset sluice -o jsonpath='{.spec.replicas}')"
-    while [ "$count" -gt "$1" ]; do
-        count=$((count - 1)) pod="sluice-$((count))"
-        ask nodes drain "$pod" >/dev/null 2>&1
-        claim 30 "$pod drained" is_empty "$pod"
-        # Of two nodes the first votes alone; the second must have given its vote back before it goes.
-        [ "$count" != 1 ] || claim 60 "sluice-0 votes alone" voters_are sluice-0
-        claim 0 "README, scale down to $count" by_readme scale-down sluice-4 "$pod" replicas=4 "replicas=$count"
-    done
-}
-
 scale_up_to() {
     k scale statefulset/sluice --replicas="$1" >/dev/null
     claim 90 "scaled to $1: all ready" all_ready "$1"
     claim 30 "evenly" is_even "$1" $SHARDS
 }
+
+pods_are() { is "$(k get pods -l app.kubernetes.io/name=sluice -o jsonpath='{.items[*].metadata.name}')" "$*"; }
+members_are() { is "$(status | jq -r '[.members[].name] | sort | join(" ")')" "$*"; }
 
 # What is on the disks and must be there after all of it.
 facts() {
@@ -315,40 +336,86 @@ facts() {
     ask checkpoints list -o json | jq -r 'length'
 }
 
-scales() {
+scales_up_and_down() {
     local line before
     line="$(progress_lines)" before="$(facts)"
     claim 0 "README, scale up to 5" by_readme scale-up
     claim 30 "all are there" all_ready 5
     claim 30 "evenly" is_even 5 $SHARDS
     claim 60 "five voters" voters_are sluice-0 sluice-1 sluice-2 sluice-3 sluice-4
-    scale_down_to 3
-    claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
-    scale_down_to 1
-    claim 30 "all shards run on the one that is left" flows $SHARDS
+    claim 0 "README, scale down to 3" by_readme scale-down
+    claim 0 "those above have left the cluster" members_are sluice-0 sluice-1 sluice-2
+    claim 0 "three voters" voters_are sluice-0 sluice-1 sluice-2
+    claim 30 "all shards run, evenly" is_even 3 $SHARDS
+    claim 0 "the same cluster, pipelines and checkpoints" is "$(facts)" "$before"
+    measured "$(gap_since "$line")"
+}
+
+scales_down_to_one_in_one_step() {
+    local line before
+    line="$(progress_lines)" before="$(facts)"
+    scale_up_to 5
+    claim 60 "five voters" voters_are sluice-0 sluice-1 sluice-2 sluice-3 sluice-4
+    k scale statefulset/sluice --replicas=1 >/dev/null
+    claim 60 "5 to 1 in one step: the pods are gone" pods_are sluice-0
+    claim 5 "sluice-0 is the only member" members_are sluice-0
+    claim 0 "and votes alone" voters_are sluice-0
+    claim 5 "all shards run on it" flows $SHARDS
+    claim 0 "a change gets through" ask pipelines pause readings
+    claim 0 "and back" ask pipelines resume readings
     scale_up_to 3
     claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
     claim 0 "the same cluster, pipelines and checkpoints" is "$(facts)" "$before"
     measured "$(gap_since "$line")"
+}
+
+is_no_member() { ! members_are_listed | grep -qx "$1"; }
+members_are_listed() { status | jq -re '.members[].name'; }
+
+dead_node_beyond_the_replicas_is_removed() {
+    local line machine
+    line="$(progress_lines)"
+    scale_up_to 4
+    machine="$(node_of sluice-3)"
+    if [ "$machine" = 1 ]; then
+        # Node 1 has the brokers and the load: its pod is killed as one, with nobody to bring it back.
+        k scale statefulset/sluice --replicas=3 >/dev/null
+        k delete pod sluice-3 --force --grace-period=0 >/dev/null 2>&1
+        claim 30 "killed while it is scaled away: sluice-3 is no member any more" is_no_member sluice-3
+    else
+        power_off "$machine"
+        k scale statefulset/sluice --replicas=3 >/dev/null
+        without=sluice-3 claim 30 "without power while it is scaled away: sluice-3 is no member any more" is_no_member sluice-3
+        power_on "$machine"
+    fi
+    claim 120 "three nodes, all ready" all_ready 3
+    claim 30 "evenly" is_even 3 $SHARDS
+    measured "$(gap_since "$line")"
+}
+
+all_stop_and_come_back() {
+    local before
+    before="$(facts)"
+    k scale statefulset/sluice --replicas=0 >/dev/null
+    claim 60 "scaled to none: all pods are gone" pods_are
+    k scale statefulset/sluice --replicas=3 >/dev/null
+    claim 60 "scaled to 3: all ready" all_ready 3
+    claim 30 "evenly" is_even 3 $SHARDS
+    claim 0 "they were never removed" voters_are sluice-0 sluice-1 sluice-2
+    claim 0 "the same cluster, pipelines and checkpoints" is "$(facts)" "$before"
+}
+
+removed_by_hand_comes_back_anew() {
+    local id
+    id="$(raft_id_of sluice-2)"
+    claim 0 "sluice-2 removed by hand" ask nodes remove sluice-2 --force --yes
+    claim 60 "it is back, since the StatefulSet has it: all ready" all_ready 3
+    claim 60 "as a new member" is_another_disk sluice-2 "$id"
+    claim 60 "that votes" voters_are sluice-0 sluice-1 sluice-2
+    claim 30 "and has its share" is_even 3 $SHARDS
 }
 
 members_have_no_quorum() { is "$(kc_within 10 -n sluice exec sluice-0 -- sluice status -o json | jq -r .has_quorum)" false; }
-only_first_is_left() { is "$(k get pods -l app.kubernetes.io/name=sluice -o jsonpath='{.items[*].metadata.name}')" sluice-0; }
-
-scales_down_in_one_step() {
-    local line before
-    line="$(progress_lines)" before="$(facts)"
-    k scale statefulset/sluice --replicas=1 >/dev/null
-    claim 70 "3 to 1 in one step: the others are gone" only_first_is_left
-    claim 10 "there is no quorum" members_have_no_quorum
-    # Beyond what was under way.
-    sleep 10
-    claim 0 "ten seconds later readings still arrive" delivers
-    scale_up_to 3
-    claim 60 "three voters" voters_are sluice-0 sluice-1 sluice-2
-    claim 0 "the same cluster, pipelines and checkpoints" is "$(facts)" "$before"
-    measured "$(gap_since "$line")"
-}
 
 # --- When most is lost
 

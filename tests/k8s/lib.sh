@@ -96,8 +96,11 @@ gap_since() {
         { if ($2 > most) most = $2 } END { printf "%d s in which nothing arrived, at most %d readings waiting", longest, most }'
 }
 
-# A number of a node's /metrics, asked from outside of it.
-metric() { in_lab curl -s -m 5 "http://$(k get pod "$1" -o jsonpath='{.status.podIP}'):7071/metrics" | sed -n "s/^$2 //p"; }
+# A node's /metrics, asked from outside of it.
+all_metrics() { in_lab curl -s -m 5 "http://$(k get pod "$1" -o jsonpath='{.status.podIP}'):7071/metrics"; }
+
+# metric POD NAME: one number of it.
+metric() { all_metrics "$1" | sed -n "s/^$2 //p"; }
 
 # by_readme NAME [FROM TO]…: runs the commands after `<!-- run: NAME -->` in k8s/README.md, words replaced; stops at the first that fails.
 by_readme() {

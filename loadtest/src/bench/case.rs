@@ -57,7 +57,7 @@ const BASE: Case = Case {
     rate: 0,
 };
 
-pub(crate) const CASES: [Case; 31] = [
+pub(crate) const CASES: [Case; 32] = [
     BASE,
     Case { name: "qos1-headers2", about: "with two headers: MQTT topic and QoS", headers: 2, ..BASE },
     Case { name: "qos0", about: "QoS 0", qos: 0, ..BASE },
@@ -97,6 +97,14 @@ pub(crate) const CASES: [Case; 31] = [
     Case { name: "lanes1-sessions4", about: "one lane for four sessions", sessions: 4, ..BASE },
     Case { name: "lanes2-sessions4", about: "two lanes for four sessions", sessions: 4, lanes: 2, ..BASE },
     Case { name: "rate1000", about: "1,000 readings a second: how soon Kafka has them", rate: 1_000, ..BASE },
+    Case {
+        name: "rate50000",
+        about: "50,000 readings a second over three sessions and two lanes, as k8s/base has them",
+        rate: 50_000,
+        sessions: 3,
+        lanes: 2,
+        ..BASE
+    },
     Case { name: "rate100000", about: "100,000 readings a second", rate: 100_000, ..BASE },
     Case { name: "rate100000-headers2", about: "the same with two headers", rate: 100_000, headers: 2, ..BASE },
     Case { name: "rate600000", about: "600,000 readings a second: half of what a core carries", rate: 600_000, ..BASE },

@@ -5,6 +5,7 @@ use std::{
     env, fs, io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    pin::pin,
     thread,
 };
 
@@ -130,6 +131,9 @@ pub(super) struct Args {
     /// Where `/metrics`, `/healthz` and `/readyz` listen [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR:PORT")]
     http_listen: Option<String>,
+    /// In a pod: the StatefulSet that it is of. A node beyond its replicas leaves the cluster for good when it stops
+    #[arg(long, value_name = "NAME")]
+    kubernetes_statefulset: Option<String>,
     /// Directory whose *.yaml and *.yml manifests are applied at the start and when they change
     #[arg(long, value_name = "DIR")]
     pipelines_dir: Option<String>,
@@ -204,14 +208,28 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let failure = |error: app::Error| {
             if error.is_config() { Failure::usage(error.to_string()) } else { Failure::failed(error.to_string()) }
         };
-        let mut node = app::Node::start(config).await.map_err(failure)?;
-        let failed = tokio::select! {
-            () = stopped => None,
-            () = told(abandoned) => None,
-            error = node.failed() => Some(error),
+        let told = async {
+            tokio::select! {
+                () = stopped => {}
+                () = told(abandoned) => {}
+            }
         };
-        node.stop().await;
-        failed.map_or(Ok(()), |error| Err(failure(error)))
+        let mut told = pin!(told);
+        loop {
+            let mut node = app::Node::start(config.clone()).await.map_err(failure)?;
+            let failed = tokio::select! {
+                () = &mut told => None,
+                error = node.failed() => Some(error),
+            };
+            let Some(error) = failed else {
+                node.stop().await;
+                return Ok(());
+            };
+            // A new disk is another node under the same name: all begins anew.
+            if !node.comes_back_anew(&error).await.map_err(failure)? {
+                return Err(failure(error));
+            }
+        }
     })
 }
 
@@ -295,6 +313,7 @@ impl Args {
             cluster_tls_server_name: args.cluster_tls_server_name,
             cluster_insecure: args.cluster_insecure,
             http_listen: args.http_listen,
+            kubernetes_statefulset: args.kubernetes_statefulset,
             pipelines_dir: args.pipelines_dir,
             lanes: args.lanes,
             in_flight_lane_readings: args.in_flight_lane_readings,

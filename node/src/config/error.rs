@@ -34,7 +34,7 @@ impl ConfigErrors {
     }
 
     /// A single error about a whole file or directory.
-    pub(super) fn whole(place: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn whole(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self(vec![ConfigError { place: place.into(), key: String::new(), message: message.into() }])
     }
 

@@ -14,7 +14,7 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-use super::metrics::{self, Metrics};
+use super::metrics::{self, Meters, Metrics};
 use crate::registry::Registry;
 
 /// How long a stop waits for answers under way. A scrape takes milliseconds; a client that hangs must not hold a drain.
@@ -38,6 +38,8 @@ pub struct Config {
     pub registry: Arc<Registry>,
     /// Asked at every `/readyz`.
     pub ready: Arc<dyn Ready>,
+    /// Read at every `/metrics`.
+    pub meters: Arc<dyn Meters>,
 }
 
 impl std::fmt::Debug for Config {
@@ -108,7 +110,7 @@ struct Shown {
 }
 
 fn router(config: Config) -> Router {
-    let shown = Shown { metrics: Arc::new(Metrics::new(config.registry)), ready: config.ready };
+    let shown = Shown { metrics: Arc::new(Metrics::new(config.registry, config.meters)), ready: config.ready };
     Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -138,9 +140,11 @@ mod tests {
     };
 
     use super::*;
+    use crate::telemetry::metrics::NodeMeters;
 
     async fn start(ready: impl Ready) -> anyhow::Result<Handle> {
-        let config = Config { registry: Arc::default(), ready: Arc::new(ready) };
+        let meters = || NodeMeters { is_ready: true, pipelines_dir_errors: 2, overview: None };
+        let config = Config { registry: Arc::default(), ready: Arc::new(ready), meters: Arc::new(meters) };
         Ok(Service::start(TcpListener::bind("127.0.0.1:0").await?, config)?)
     }
 
@@ -159,6 +163,8 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains(&format!("content-type: {}\r\n", metrics::CONTENT_TYPE)), "{answer}");
         assert!(answer.ends_with("# EOF\n"), "{answer}");
+        assert!(answer.contains("\nsluice_node_ready 1\n") && answer.contains("\nsluice_raft_leader 0\n"), "{answer}");
+        assert!(answer.contains("\nsluice_pipelines_dir_errors 2\n") && !answer.contains("sluice_nodes"), "{answer}");
         assert!(handle.stop().await);
         Ok(())
     }

@@ -56,6 +56,7 @@ overrides! {
     cluster_tls_server_name => "cluster_tls"."server_name": "The name in every node's certificate.",
     cluster_insecure => "cluster_insecure": "`true` or `false`.",
     http_listen => "http_listen": "HTTP address.",
+    kubernetes_statefulset => "kubernetes_statefulset": "The StatefulSet that the node's pod is of.",
     pipelines_dir => "pipelines_dir": "Directory of pipelines to apply at start and when its files change.",
     lanes => "lanes": "Threads that carry readings.",
     in_flight_lane_readings => "in_flight"."lane_readings": "Readings in flight per lane.",

@@ -31,6 +31,7 @@ use super::{
     read::{Field, Reader, Table},
     yaml,
 };
+use crate::kubernetes;
 
 /// Most lanes: more than any machine has cores.
 const LANES_MAX: u64 = 1_024;
@@ -74,6 +75,8 @@ pub struct Node {
     pub admin_tokens: Option<AdminTokens>,
     /// `http_listen`: metrics and health, which tell much and change nothing. Default `127.0.0.1:7071`.
     pub http_listen: SocketAddr,
+    /// `kubernetes_statefulset`: the StatefulSet that this node's pod is of, whose replicas say whether a stop is for good. Default none.
+    pub kubernetes_statefulset: Option<String>,
     /// `pipelines_dir`: pipelines that are applied at start, and when its files change. Default none.
     pub pipelines_dir: Option<PathBuf>,
     /// `lanes`: threads that carry readings. Default: the machine's cores, at most 8.
@@ -189,6 +192,7 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
     let clustering = cluster::read(table, name.as_ref());
     let admin = admin(table);
     let http_listen = table.or("http_listen", SocketAddr::from(([127, 0, 0, 1], 7071)), address);
+    let kubernetes_statefulset = table.maybe("kubernetes_statefulset", |field| statefulset(field, name.as_ref()));
     let pipelines_dir = table.maybe("pipelines_dir", path);
     let cores = u64::try_from(host.cores.get()).unwrap_or(LANES_MAX);
     let lanes = table.or("lanes", cores.min(LANES_DEFAULT_MAX), |field| field.number(1..=LANES_MAX));
@@ -215,6 +219,7 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
         admin_tls: admin.tls?,
         admin_tokens: admin.tokens?,
         http_listen: http_listen?,
+        kubernetes_statefulset: kubernetes_statefulset?,
         pipelines_dir: pipelines_dir?,
         lanes: NonZeroUsize::new(usize::try_from(lanes?).ok()?)?,
         in_flight: in_flight?,
@@ -328,6 +333,17 @@ fn log(table: &Table<'_>) -> Option<Log> {
     });
     table.finish();
     Some(Log { format: format?, filter: filter? })
+}
+
+/// A pod is called by its StatefulSet and its number, and the node must be called as its pod.
+fn statefulset(field: &Field<'_>, node: Option<&NodeName>) -> Option<String> {
+    let text = field.text()?;
+    match node {
+        Some(node) if kubernetes::ordinal(text, node).is_none() => field.refuse(format!(
+            "node {node} is no pod of StatefulSet {text:?}, whose pods are {text}-0, {text}-1 and so on; set `name` to the pod's, or remove this"
+        )),
+        _ => Some(text.to_owned()),
+    }
 }
 
 fn path(field: &Field<'_>) -> Option<PathBuf> {

@@ -35,6 +35,8 @@ struct Document<'n> {
     balance: &'static str,
     http_listen: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes_statefulset: Option<&'n str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pipelines_dir: Option<String>,
     lanes: usize,
     in_flight: InFlight,
@@ -127,6 +129,7 @@ impl Node {
                 Balance::Rate => "rate",
             },
             http_listen: self.http_listen.to_string(),
+            kubernetes_statefulset: self.kubernetes_statefulset.as_deref(),
             pipelines_dir: self.pipelines_dir.as_ref().map(|path| path.display().to_string()),
             lanes: self.lanes.get(),
             in_flight: InFlight {

@@ -2,6 +2,7 @@
 //!
 //! Nothing is counted twice: the collectors keep no numbers of their own.
 
+mod node;
 mod process;
 mod tasks;
 
@@ -10,6 +11,7 @@ use std::{fmt, sync::Arc};
 use prometheus_client::{encoding::text, metrics::info::Info};
 
 use crate::registry::Registry;
+pub use node::{Meters, NodeMeters};
 
 /// Content type of [`Metrics::scrape`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -18,11 +20,12 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub struct Metrics(prometheus_client::registry::Registry);
 
 impl Metrics {
-    /// Shows the tasks of `tasks`, the build and the process.
-    pub fn new(tasks: Arc<Registry>) -> Self {
+    /// Shows the node, its tasks, the build and the process.
+    pub fn new(tasks: Arc<Registry>, node: Arc<dyn Meters>) -> Self {
         let mut registry = prometheus_client::registry::Registry::default();
         registry.register("sluice_build", "The build that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(process::Process::default()));
+        registry.register_collector(Box::new(node::Node(node)));
         registry.register_collector(Box::new(tasks::Tasks(tasks)));
         Self(registry)
     }

@@ -153,14 +153,15 @@ mod tests {
     use sluice_coordinator::model::{Epoch, ShardId};
 
     use super::*;
-    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::metrics::{Metrics, NodeMeters};
 
     fn scrape_of(index: u32, prepare: impl FnOnce(&Task)) -> anyhow::Result<String> {
         let registry = Arc::new(Registry::default());
         let task = Task::new(ShardId { pipeline: "readings".parse()?, index }, Epoch(4));
         prepare(&task);
         registry.insert(Arc::new(task));
-        Ok(Metrics::new(registry).scrape()?)
+        let node = || NodeMeters { is_ready: true, pipelines_dir_errors: 0, overview: None };
+        Ok(Metrics::new(registry, Arc::new(node)).scrape()?)
     }
 
     fn value(text: &str, sample: &str) -> Option<f64> {

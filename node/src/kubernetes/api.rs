@@ -1,0 +1,160 @@
+//! One question to the apiserver, asked as Kubernetes lets a pod ask it: with the token and the certificate authority that lie in the pod,
+//! at the address that its environment names (Kubernetes documentation, "Accessing the Kubernetes API from a Pod").
+
+use std::{env, fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::{Request, StatusCode, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+
+/// Where Kubernetes mounts what a service account has.
+const MOUNTED: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// It answers in milliseconds; a node that stops waits no longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Far more than an object can have in etcd.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// How the apiserver is reached from this pod.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    host: String,
+    port: u16,
+    mounted: PathBuf,
+    /// The namespace that this pod is in.
+    pub(super) namespace: String,
+}
+
+/// Why the apiserver did not say what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// This process runs in no pod, or in one that may not ask.
+    #[error("{0}")]
+    NoPod(String),
+    /// A mounted file.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The certificate authority, or what is shown under it.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The connection.
+    #[error("the apiserver at {address}: {source}")]
+    Io {
+        /// Where.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The conversation.
+    #[error("the apiserver: {0}")]
+    Http(String),
+    /// It refused.
+    #[error("the apiserver answers {status} to GET {path}: {message}")]
+    Status {
+        /// HTTP's.
+        status: StatusCode,
+        /// What was asked for.
+        path: String,
+        /// Its words.
+        message: String,
+    },
+    /// Nothing came.
+    #[error("the apiserver has not answered within {ANSWER_WITHIN:?}")]
+    Silent,
+    /// It is not what was asked for.
+    #[error("the apiserver's answer is not understood: {0}")]
+    Answer(String),
+}
+
+impl Api {
+    /// As this pod has it.
+    pub(super) fn of_pod() -> Result<Self, ApiError> {
+        let variable = |name| {
+            env::var(name).map_err(|_| ApiError::NoPod(format!("this process runs in no pod: {name} is not set")))
+        };
+        let host = variable("KUBERNETES_SERVICE_HOST")?;
+        let port = variable("KUBERNETES_SERVICE_PORT")?;
+        let port =
+            port.parse().map_err(|_| ApiError::NoPod(format!("KUBERNETES_SERVICE_PORT: {port:?} is no port")))?;
+        let mounted = PathBuf::from(MOUNTED);
+        let path = mounted.join("namespace");
+        let namespace = fs::read_to_string(&path).map_err(|source| {
+            let why = format!("{}: {source}; give the pod a service account whose token is mounted", path.display());
+            ApiError::NoPod(why)
+        })?;
+        Ok(Self { host, port, mounted, namespace: namespace.trim().to_owned() })
+    }
+
+    /// The object at this path, as JSON.
+    pub(super) async fn get(&self, path: &str) -> Result<Bytes, ApiError> {
+        timeout(ANSWER_WITHIN, self.ask(path)).await.map_err(|_| ApiError::Silent)?
+    }
+
+    async fn ask(&self, path: &str) -> Result<Bytes, ApiError> {
+        let address = if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        };
+        let io = |source| ApiError::Io { address: address.clone(), source };
+        // Both are replaced from time to time.
+        let (tls, token) = (self.tls()?, self.read("token")?);
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| ApiError::Tls(error.to_string()))?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(io)?;
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(io)?;
+        let http = |error: hyper::Error| ApiError::Http(error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
+        let request = Request::get(path)
+            .header(header::HOST, &address)
+            .header(header::AUTHORIZATION, format!("Bearer {}", String::from_utf8_lossy(&token).trim()))
+            .header(header::ACCEPT, "application/json")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| ApiError::Http(error.to_string()))?;
+        let answered = async move {
+            let response = sender.send_request(request).await.map_err(http)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            Ok((status, body.map_err(|error| ApiError::Http(error.to_string()))?.to_bytes()))
+        };
+        // The connection carries only this, and ends with it.
+        let (answered, _) = tokio::join!(answered, connection);
+        let (status, body) = answered?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        // A `Status` object says why.
+        let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        let message = said.as_ref().and_then(|said| said["message"].as_str()).unwrap_or_default().to_owned();
+        Err(ApiError::Status { status, path: path.to_owned(), message })
+    }
+
+    fn tls(&self) -> Result<ClientConfig, ApiError> {
+        let tls = |why: String| ApiError::Tls(format!("{}: {why}", self.mounted.join("ca.crt").display()));
+        let text = self.read("ca.crt")?;
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&text) {
+            let certificate = certificate.map_err(|error| tls(error.to_string()))?;
+            roots.add(certificate).map_err(|error| tls(error.to_string()))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| tls(error.to_string()))?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, ApiError> {
+        let path = self.mounted.join(name);
+        fs::read(&path).map_err(|source| ApiError::File { path, source })
+    }
+}
