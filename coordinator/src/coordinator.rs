@@ -6,7 +6,7 @@
 use std::{
     cmp::Reverse,
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -23,7 +23,10 @@ use crate::{
     attach::{self, Ended, Lease, Rejection},
     core::Core,
     join::{self, Forced},
-    leader::{self, report::PeerReport},
+    leader::{
+        self,
+        report::{NodeReport, PeerReport},
+    },
     machine::{Kind, Outcome, RemoveMember, SetMemberState},
     model::{ClusterId, MemberState, NodeName, Owner, State},
     raft::Group,
@@ -32,7 +35,7 @@ pub use crate::{
     clock::now,
     config::{Config, Timings},
     error::{ProposeError, StartError},
-    status::{MemberStatus, Overview, Status},
+    status::{Heard, MemberStatus, Overview, Status},
 };
 
 /// How long what this node was asked may still take when it stops.
@@ -40,7 +43,9 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 /// How often a stopping node looks whether anybody is left who could take its shards.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Who lags behind the leader by no more entries leads after the next heartbeat.
+/// Between two attempts to be removed.
+const RESIGN_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// Who lags behind the leader by no more entries, a second of a busy cluster as for a new voter, can lead after a round trip or two.
 const CLOSE_WITHIN: u64 = 100;
 
 /// The coordinator of one node. Clones are handles to the same one.
@@ -266,41 +271,77 @@ impl Coordinator {
         }
     }
 
-    /// Once this node runs no shard any more, and will not come back with this disk: has it removed from the cluster, and returns when
-    /// the group does not need its vote any more. Err: it did not come to that within `patience`, and why.
+    /// Once this node runs no shard any more, and will not come back with this disk: has it removed from the cluster, as soon as another
+    /// node is there that stays, and returns when the group does not need its vote any more.
+    ///
+    /// # Errors
+    /// Why it did not come to that within `patience`. If it was removed by then, its disk must be kept until it may be thrown away.
     pub async fn resign(&self, patience: Duration) -> Result<(), String> {
-        let core = &self.inner.core;
-        core.attachment.resign();
+        self.inner.core.attachment.resign();
         let mut last = "nobody leads the cluster".to_owned();
         let resigned = async {
-            // What was not handed over is taken over, as from a node that is lost.
-            let remove = RemoveMember { name: self.node().clone(), force: true };
-            loop {
-                match self.propose(remove.clone()).await {
-                    Ok(Outcome::Member { .. }) => break,
-                    Ok(other) => last = format!("the cluster answered {other:?}"),
-                    Err(error) => last = error.to_string(),
+            while !self.is_removed() {
+                match self.ask_to_be_removed().await {
+                    Ok(()) => break,
+                    Err(why) => last = why,
                 }
-                sleep(LOOK_EVERY).await;
+                sleep(RESIGN_AGAIN_AFTER).await;
             }
             last = "the other voters have not taken its vote away yet".to_owned();
-            let me = core.group.identity().raft_id;
-            while core.group.has_vote() {
-                // Who is forgotten right after may not hear any more that it has no vote.
-                if core.report().await.is_some_and(|report| !report.peers.contains_key(&me)) {
-                    break;
-                }
-                sleep(LOOK_EVERY).await;
-            }
+            self.let_go().await;
         };
         timeout(patience, resigned).await.map_err(|_| last)
     }
 
-    /// The members that the leader has not heard for a lease; none where this node does not lead.
-    pub fn absent(&self) -> Vec<NodeName> {
-        let report = self.inner.core.own_report();
-        let nodes = report.into_iter().flat_map(|report| report.nodes);
-        nodes.filter(|(_, node)| !node.is_alive).map(|(name, _)| name).collect()
+    async fn ask_to_be_removed(&self) -> Result<(), String> {
+        // The votes of those that leave would else pass to each other, for as long as the one that stays is away.
+        if !self.has_successor().await {
+            return Err("no other node is there that stays".to_owned());
+        }
+        let Some(Owner { node: name, generation }) = self.me() else {
+            return Err("this node is not attached".to_owned());
+        };
+        // What was not handed over is taken over, as from a node that is lost.
+        let remove = RemoveMember { name, force: true, generation: Some(generation) };
+        match self.propose(remove).await {
+            Ok(Outcome::Member { .. }) => Ok(()),
+            Ok(Outcome::Refused(refusal)) => Err(refusal.message),
+            Ok(other) => Err(format!("the cluster answered {other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Ends once this node's disk was removed from the cluster and the group does not need its vote: only then may the disk be thrown
+    /// away, or its Raft stop for good.
+    pub async fn let_go(&self) {
+        let mut owner = self.inner.core.attachment.owner();
+        let is_let_go = |known: &Option<Result<Owner, Rejection>>| {
+            matches!(known, Some(Err(Rejection::Removed { still_votes: false, .. })))
+        };
+        // The sender is here: this ends only when it is so.
+        drop(owner.wait_for(is_let_go).await);
+    }
+
+    /// The members that were not removed, as the leader hears them; none where nobody leads.
+    pub async fn members(&self) -> Vec<Heard> {
+        let nodes = self.inner.core.report().await.into_iter().flat_map(|report| report.nodes);
+        nodes
+            .map(|(node, NodeReport { generation, is_alive, .. })| Heard {
+                owner: Owner { node, generation },
+                is_alive,
+            })
+            .collect()
+    }
+
+    /// Whether the others still have a quorum once this node has stopped; false where nobody leads.
+    pub async fn is_spared(&self) -> bool {
+        let core = &self.inner.core;
+        let Some(report) = core.report().await else { return false };
+        let me = core.group.identity().raft_id;
+        let voters = || report.peers.iter().filter(|(_, peer)| peer.is_voter);
+        let is_heard = |peer: &PeerReport| peer.last_contact.is_some_and(|ago| ago < core.settings.lease);
+        let others = voters().filter(|(id, peer)| **id != me && is_heard(peer)).count();
+        others * 2 > voters().count()
     }
 
     /// If this node leads and another voter has the log, lets that one lead: one that stays, if there is one, of those the first.
@@ -329,7 +370,7 @@ impl Coordinator {
 
     /// Whether this node cannot go on since its disk was removed from the cluster, for ever.
     pub fn is_removed(&self) -> bool {
-        matches!(*self.inner.core.attachment.owner().borrow(), Some(Err(Rejection::Removed(_))))
+        matches!(*self.inner.core.attachment.owner().borrow(), Some(Err(Rejection::Removed { .. })))
     }
 
     /// Ends when this node cannot go on by itself; says why. Mostly the disk failed, or the node was removed.
@@ -383,8 +424,7 @@ async fn be_part(core: Arc<Core>, mut forced: mpsc::Receiver<Forced>, mut stop: 
             ended = attach::run(Arc::clone(&core), cluster.clone(), stop.clone()) => match ended {
                 Ended::ForGood => return,
                 Ended::ClusterLost => {
-                    tracing::warn!(%cluster, "nobody of the cluster that this node has heard of is there any more");
-                    core.is_candidate.store(false, Ordering::Relaxed);
+                    tracing::warn!(%cluster, "nobody of the cluster that this node has heard of answers any more");
                 }
             },
             () = join::refuse_rest(&core, &cluster, &mut forced) => return,

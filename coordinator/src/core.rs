@@ -1,8 +1,8 @@
 //! What the parts of one node's coordinator share.
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -17,6 +17,10 @@ use crate::{
     transport::Transport,
 };
 
+/// A node that has heard of a cluster founds none for so long, and is no witness that there is none: the disks of that one may be on their way
+/// to other machines, and silent seeds are no sign of it where a name stands for those that are there. Far longer than that takes.
+const FOUNDS_AFTER: Duration = Duration::from_secs(600);
+
 /// Shared by the services, the leader's loop, and what keeps this node attached.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -27,10 +31,10 @@ pub(crate) struct Core {
     pub(crate) attachment: Attachment,
     pub(crate) transport: Transport,
     pub(crate) settings: Settings,
-    /// What this node waits for before it is in a cluster; empty: it is.
+    /// What this node waits for before it is in a cluster, or what keeps it out of its own; empty: nothing.
     pub(crate) joining: watch::Sender<String>,
-    /// A cluster was heard of, and this node looks for its leader, who has not taken it in yet.
-    pub(crate) is_candidate: AtomicBool,
+    /// When this node, in no cluster yet, last heard of one.
+    heard_of_cluster_at: Mutex<Option<Instant>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -53,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) propose_within: Duration,
     /// After so long without a leader's answer none is to be expected soon: longer than an election takes.
     pub(crate) silence_max: Duration,
+    /// A voter that has not answered a heartbeat for so long, several of them, may be dead.
+    pub(crate) heard_within: Duration,
     pub(crate) plan: plan::Settings,
 }
 
@@ -73,6 +79,7 @@ impl Core {
             own_keep_alive: config.keep_alive.min(config.timings.election_max / 4),
             propose_within: config.propose_within,
             silence_max: (config.lease * 2).max(config.timings.election_max * 3),
+            heard_within: config.timings.election_min,
             plan: config.plan,
         };
         Self {
@@ -82,9 +89,20 @@ impl Core {
             transport: config.transport,
             settings,
             joining: watch::Sender::default(),
-            is_candidate: AtomicBool::new(false),
+            heard_of_cluster_at: Mutex::new(None),
             stop: watch::Sender::new(false),
         }
+    }
+
+    /// Somebody is in a cluster.
+    pub(crate) fn hears_of_cluster(&self) {
+        *self.heard_of_cluster_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long this node, should nobody be in a cluster any more, goes on waiting for one that it has heard of; None: it does not.
+    pub(crate) fn waits_for_cluster(&self) -> Option<Duration> {
+        let at = (*self.heard_of_cluster_at.lock().unwrap_or_else(PoisonError::into_inner))?;
+        FOUNDS_AFTER.checked_sub(at.elapsed()).filter(|left| !left.is_zero())
     }
 
     /// Where the leader is to be reached, as far as this node knows.

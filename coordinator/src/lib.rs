@@ -24,8 +24,10 @@ mod transport;
 mod wire;
 
 pub use attach::{Change, Lease, Parts, Rejection};
-pub use coordinator::{Config, Coordinator, MemberStatus, Overview, ProposeError, StartError, Status, Timings, now};
+pub use coordinator::{
+    Config, Coordinator, Heard, MemberStatus, Overview, ProposeError, StartError, Status, Timings, now,
+};
 pub use leader::handovers::Handovers;
-pub use raft::{DataDirError, JoinError, RecoverError, Recovery, discard, recover};
+pub use raft::{DataDirError, JoinError, RecoverError, Recovery, discard, is_in_cluster, recover};
 pub use transport::{Transport, TransportError};
 pub use wire::DecodeError;

@@ -269,7 +269,7 @@ fn command(words: &Words<'_>) -> Kind {
         "fill" => becomes(name, MemberState::Active),
         "drain" => becomes(name, MemberState::Draining),
         "stop" => becomes(name, MemberState::Stopping),
-        "remove" => RemoveMember { name: name.parse().unwrap(), force: words.has("force") }.into(),
+        "remove" => RemoveMember { name: name.parse().unwrap(), force: words.has("force"), generation: None }.into(),
         "move" => {
             let one = |word: &&str| {
                 let (shard, to) = word.split_once("->").unwrap();

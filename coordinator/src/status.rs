@@ -2,7 +2,7 @@
 
 use crate::{
     core::Core,
-    model::{ClusterId, Generation, Member, MemberState, NodeName, Shard},
+    model::{ClusterId, Generation, Member, MemberState, NodeName, Owner, PipelineState, Shard, ShardId, State},
 };
 
 /// The cluster as this node sees it.
@@ -20,7 +20,7 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// Whether this node is attached to a leader just now.
     pub is_attached: bool,
-    /// What this node waits for before it is in a cluster; empty: it is.
+    /// What this node waits for before it is in a cluster, or what keeps it out of its own; empty: nothing.
     pub joining: String,
 }
 
@@ -41,6 +41,15 @@ pub struct MemberStatus {
     pub is_gone: bool,
 }
 
+/// A member as the leader hears it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Its name and its present generation.
+    pub owner: Owner,
+    /// It was heard within a lease.
+    pub is_alive: bool,
+}
+
 /// The cluster as its leader sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overview {
@@ -52,7 +61,7 @@ pub struct Overview {
     pub voters: usize,
     /// How many more of the voters may be lost.
     pub failure_tolerance: usize,
-    /// Shards that are nobody's, or a node's that the leader does not hear.
+    /// Shards that are nobody's, or a node's that the leader does not hear, but for those of paused pipelines.
     pub shards_without_node: usize,
 }
 
@@ -61,15 +70,19 @@ impl Overview {
     pub(crate) fn of(core: &Core) -> Option<Self> {
         let report = core.own_report()?;
         let is_alive = |name: &NodeName| report.nodes.get(name).is_some_and(|node| node.is_alive);
-        let has_node = |shard: &&Shard| shard.owner.as_ref().is_some_and(|owner| is_alive(&owner.node));
+        let has_node = |shard: &Shard| shard.owner.as_ref().is_some_and(|owner| is_alive(&owner.node));
+        let without_node = |state: &State| {
+            let rests = |id: &ShardId| {
+                state.pipelines.get(&id.pipeline).is_some_and(|pipeline| pipeline.state == PipelineState::Paused)
+            };
+            state.shards.iter().filter(|(id, shard)| !has_node(shard) && !rests(id)).count()
+        };
         Some(Self {
             members: report.nodes.len(),
             alive: report.nodes.values().filter(|node| node.is_alive).count(),
             voters: report.peers.values().filter(|peer| peer.is_voter).count(),
             failure_tolerance: report.failure_tolerance(core.settings.lease),
-            shards_without_node: core
-                .group
-                .view(|state| state.shards.values().filter(|shard| !has_node(shard)).count()),
+            shards_without_node: core.group.view(without_node),
         })
     }
 }

@@ -141,7 +141,7 @@ async fn drained_filled_removed() {
     nodes[out].on(|c| async move { c.propose(fill).await }).await.unwrap();
     eventually("it has its share again", || is_even(&nodes, 6)).await;
 
-    let remove = |force| RemoveMember { name: name.clone(), force };
+    let remove = |force| RemoveMember { name: name.clone(), force, generation: None };
     let (gently, by_force) = (remove(false), remove(true));
     let at = leader(&nodes).unwrap();
     let refused = at.on(|c| async move { c.propose(gently).await }).await.unwrap();
@@ -162,7 +162,7 @@ async fn drained_filled_removed() {
     nodes[out].start().await;
     let attached = nodes[out].on(|c| async move { c.attached().await });
     let refused = tokio::time::timeout(Duration::from_secs(20), attached).await.unwrap().unwrap_err();
-    assert!(matches!(refused, sluice_coordinator::StartError::Refused(Rejection::Removed(_))), "{refused}");
+    assert!(matches!(refused, sluice_coordinator::StartError::Refused(Rejection::Removed { .. })), "{refused}");
     nodes[out].kill();
     nodes[out].wipe();
     nodes[out].start().await;
@@ -232,7 +232,7 @@ async fn the_group_grows_to_five_and_shrinks_to_three_without_its_leader() {
     let other = (leaving + 1) % 5;
     for out in [leaving, other] {
         let name = nodes[out].name.clone();
-        let remove = RemoveMember { name: name.clone(), force: true };
+        let remove = RemoveMember { name: name.clone(), force: true, generation: None };
         leader(&nodes).unwrap().on(|c| async move { c.propose(remove).await }).await.unwrap();
         eventually("it votes and leads no more", || {
             let others = nodes.iter().filter(|node| node.name != name);
@@ -262,7 +262,7 @@ async fn a_recovered_node_has_all_shards_and_takes_others_with_new_disks_only() 
     nodes[0].start().await;
     let attached = nodes[0].on(|c| async move { c.attached().await });
     let attached = tokio::time::timeout(Duration::from_secs(20), attached).await.unwrap();
-    assert!(matches!(attached, Err(StartError::Refused(Rejection::Removed(_)))), "{attached:?}");
+    assert!(matches!(attached, Err(StartError::Refused(Rejection::Removed { .. }))), "{attached:?}");
     nodes[0].kill();
     for number in [0, 2] {
         nodes[number].wipe();

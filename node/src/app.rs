@@ -11,7 +11,12 @@ use std::{convert::Infallible, future, io, net::SocketAddr, path::PathBuf, sync:
 use sluice_coordinator::{
     Config as CoordinatorConfig, Coordinator, StartError, Timings, Transport, TransportError, plan,
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     admin::Admin,
@@ -27,8 +32,19 @@ use crate::{
 /// What a hand-over may take beyond the delivery of what is in flight: the decision, the word back, and some.
 const HANDOVER_MARGIN: Duration = Duration::from_secs(5);
 
-/// What leaving for good may take: an election and a few changes of the voters, one node after the other. Kubernetes kills after a minute.
+/// What leaving for good may take: an election and a few changes of the voters, one node after the other; less where the stop has taken long
+/// already.
 const RESIGN_WITHIN: Duration = Duration::from_secs(20);
+
+/// A stop takes at most twice `drain_deadline` and this: Kubernetes is told to wait for so long, and kills then.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// Of that, what listeners and Raft need at the end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long the apiserver is asked whether a node that stops is to come back.
+const WANTED_WITHIN: Duration = Duration::from_secs(10);
+/// Between two such questions, and between two looks at what a stop waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a node waits for another process that has its data directory. Kubernetes starts a pod that was deleted by force before it has
 /// killed the one before it.
@@ -119,7 +135,8 @@ enum Stage {
 }
 
 impl Node {
-    /// Starts a node. `config` has been checked; pipelines in its directory are checked here, before anything starts.
+    /// Starts a node. `config` has been checked; pipelines in its directory are checked here, before anything starts, and where one is wrong
+    /// only a node that is part of a cluster starts all the same.
     /// What only one pipeline needs on this node, a secret or a CA file, is looked for when its tasks start: one pipeline's missing
     /// file must not keep the others from running.
     ///
@@ -128,8 +145,14 @@ impl Node {
     /// # Errors
     /// What could not be started, and why.
     pub async fn start(config: config::Node) -> Result<Self, Error> {
-        let manifests = match &config.pipelines_dir {
-            Some(dir) => config::manifests::load_dir(dir)?,
+        let manifests = match config.pipelines_dir.as_deref().map(config::manifests::load_dir) {
+            Some(Ok(manifests)) => manifests,
+            // The cluster has the pipelines as they were applied last, and needs the node; the files are looked at again once it is up.
+            Some(Err(errors)) if sluice_coordinator::is_in_cluster(&config.data_dir) => {
+                tracing::error!("pipelines_dir: the node starts with the pipelines that the cluster has: {errors}");
+                Vec::new()
+            }
+            Some(Err(errors)) => return Err(errors.into()),
             None => Vec::new(),
         };
         let credentials = config.credentials()?;
@@ -153,9 +176,12 @@ impl Node {
         let files = PipelineFiles::new(coordinator.clone(), config.cluster.clone());
         let meters = {
             let (coordinator, ready, wrong) = (coordinator.clone(), ready.clone(), files.wrong());
+            let statefulset = statefulset.clone();
             move || NodeMeters {
                 is_ready: ready().is_ok(),
+                has_leader: coordinator.lease().is_valid(),
                 pipelines_dir_errors: *wrong.borrow(),
+                statefulset_is_unreadable: statefulset.as_ref().map(StatefulSet::is_unreadable),
                 overview: coordinator.overview(),
             }
         };
@@ -227,49 +253,76 @@ impl Node {
         }
     }
 
-    /// Stops a node that [`failed`](Self::failed). True: only its disk was what it cannot go on with, the StatefulSet wants the node, and the disk
-    /// is thrown away, so that the node may be started again.
+    /// Of a node that [`failed`](Self::failed): whether only its disk is what it cannot go on with, and the StatefulSet wants the node.
+    pub async fn is_wanted_anew(&self, error: &Error) -> bool {
+        let (Error::Removed(_), Some(statefulset)) = (error, &self.statefulset) else { return false };
+        statefulset.wants(self.coordinator.node()).await.unwrap_or_else(|error| {
+            tracing::warn!("it is not known whether this node is to be part of the cluster again: {error}");
+            false
+        })
+    }
+
+    /// Ends when the disk of a node that was removed may be thrown away: the cluster does not need its vote.
+    pub async fn let_go(&self) {
+        self.coordinator.let_go().await;
+    }
+
+    /// Stops, and throws the disk away: started again the node is a new member.
     ///
     /// # Errors
     /// The disk cannot be thrown away.
-    pub async fn comes_back_anew(self, error: &Error) -> Result<bool, Error> {
-        let is_wanted = match (error, &self.statefulset) {
-            (Error::Removed(_), Some(statefulset)) => {
-                statefulset.wants(self.coordinator.node()).await.unwrap_or_else(|error| {
-                    tracing::warn!("it is not known whether this node is to be part of the cluster again: {error}");
-                    false
-                })
-            }
-            _ => false,
-        };
+    pub async fn stop_and_discard(self) -> Result<(), Error> {
         let path = self.data_dir.clone();
         self.stop().await;
-        if is_wanted {
-            tracing::warn!(
-                data_dir = %path.display(),
-                "this node was removed, and the StatefulSet wants it: it comes back as a new member, with an empty disk"
-            );
-            let discarded = sluice_coordinator::discard(&path);
-            discarded.map_err(|error| Error::Coordinator { path, source: Box::new(error.into()) })?;
-        }
-        Ok(is_wanted)
+        tracing::info!(
+            data_dir = %path.display(),
+            "this node was removed, and the StatefulSet wants it: it comes back as a new member, with an empty disk"
+        );
+        let dir = path.clone();
+        let discarded = spawn_blocking(move || sluice_coordinator::discard(&dir)).await.map_err(io::Error::other)?;
+        discarded.map_err(|error| Error::Coordinator { path, source: Box::new(error.into()) })
     }
 
     /// Whether this node is not to come back. Nobody says so: it is.
     async fn is_for_good(&self) -> bool {
         let Some(statefulset) = &self.statefulset else { return false };
-        match statefulset.wants(self.coordinator.node()).await {
-            Ok(is_wanted) => !is_wanted,
-            Err(error) => {
-                tracing::warn!("it is not known whether this stop is for good, so the node stays a member: {error}");
-                false
+        let until = Instant::now() + WANTED_WITHIN;
+        loop {
+            match statefulset.wants(self.coordinator.node()).await {
+                Ok(is_wanted) => return !is_wanted,
+                Err(error) if Instant::now() >= until => {
+                    tracing::warn!(
+                        "it is not known whether this stop is for good, so the node stays a member: {error}"
+                    );
+                    return false;
+                }
+                Err(_) => sleep(LOOK_EVERY).await,
             }
         }
+    }
+
+    /// Before this node stops for a while: where the StatefulSet has fewer replicas than there are members, those beyond must have given their
+    /// votes back, or the cluster may be without a quorum until this one is back. A rollout that is stuck on such a one goes on with the next
+    /// as soon as it is scaled away.
+    async fn wait_until_spared(&self, until: Instant) {
+        let Some(statefulset) = &self.statefulset else { return };
+        let mut has_unwanted = false;
+        while Instant::now() < until {
+            has_unwanted |= statefulset.remove_absent(&self.coordinator).await;
+            if !has_unwanted || self.coordinator.is_spared().await {
+                return;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        tracing::warn!(
+            "stops although its vote may be needed: nodes that the StatefulSet does not have any more have not left"
+        );
     }
 
     /// Stops in order. Returns whether nothing was left in flight and everything stopped in time.
     pub async fn stop(mut self) -> bool {
         tracing::info!("node stops: handing over its shards, delivering what is in flight");
+        let killed_at = Instant::now() + self.drain_deadline * 2 + STOP_MARGIN;
         let was_attached = matches!(self.stage.send_replace(Stage::Stopping), Stage::Applying | Stage::Up);
         let mut is_for_good = false;
         if was_attached && self.work.is_some() {
@@ -292,14 +345,19 @@ impl Node {
             // It had failed, which `failed` has told.
             None => None,
         };
+        if was_attached && !is_for_good {
+            self.wait_until_spared((Instant::now() + RESIGN_WITHIN).min(killed_at - GOODBYE)).await;
+        }
         if was_attached {
             self.coordinator.hand_over_leadership().await;
         }
         if is_for_good {
-            match self.coordinator.resign(RESIGN_WITHIN).await {
+            let left = killed_at.saturating_duration_since(Instant::now() + GOODBYE);
+            match self.coordinator.resign(RESIGN_WITHIN.min(left)).await {
                 Ok(()) => tracing::info!("left the cluster for good, as the StatefulSet has fewer replicas now"),
                 Err(why) => {
                     tracing::warn!("stops without having left the cluster, whose leader is to remove it: {why}");
+                    self.coordinator.hand_over_leadership().await;
                 }
             }
         }
@@ -358,7 +416,7 @@ impl Work {
         let mut is_clean = tokio::select! {
             is_clean = supervisor.run(stop.clone()) => is_clean,
             never = files.follow(config.pipelines_dir.as_deref()) => match never {},
-            never = remove_absent(statefulset.as_ref(), &coordinator) => match never {},
+            never = follow(statefulset.as_ref(), &coordinator) => match never {},
         };
         // With the supervisor went the last handle.
         let abort = checkpoints.abort_handle();
@@ -381,9 +439,9 @@ impl Work {
     }
 }
 
-async fn remove_absent(statefulset: Option<&StatefulSet>, coordinator: &Coordinator) -> Infallible {
+async fn follow(statefulset: Option<&StatefulSet>, coordinator: &Coordinator) -> Infallible {
     match statefulset {
-        Some(statefulset) => statefulset.remove_absent(coordinator).await,
+        Some(statefulset) => statefulset.follow(coordinator).await,
         None => future::pending().await,
     }
 }
@@ -451,9 +509,10 @@ fn supervision(config: &config::Node) -> task::Config {
 
 fn readiness(coordinator: &Coordinator, stage: Stage) -> Result<(), String> {
     match stage {
-        Stage::Joining => Err(match coordinator.status().joining {
-            waits if waits.is_empty() => "the node is not attached to a leader yet".to_owned(),
-            waits => format!("the node is in no cluster yet: {waits}"),
+        Stage::Joining => Err(match coordinator.status() {
+            status if status.joining.is_empty() => "the node is not attached to a leader yet".to_owned(),
+            status if status.cluster_id.is_none() => format!("the node is in no cluster yet: {}", status.joining),
+            status => status.joining,
         }),
         Stage::Applying => Err("the node's own pipelines are not applied yet".to_owned()),
         Stage::Stopping => Err("the node is stopping".to_owned()),

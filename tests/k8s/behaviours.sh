@@ -372,26 +372,77 @@ scales_down_to_one_in_one_step() {
 is_no_member() { ! members_are_listed | grep -qx "$1"; }
 members_are_listed() { status | jq -re '.members[].name'; }
 
+# signal SIGNAL POD: to the node's process, as nothing but its machine can.
+signal() {
+    # shellcheck disable=SC2016 # for the shell there
+    on_node "$(node_of "$2")" sh -c 'for p in /proc/[0-9]*; do
+        tr "\0" "\n" <$p/environ 2>/dev/null | grep -qx "SLUICE_NAME=$1" && kill -"$0" "${p#/proc/}"; done; true' "$1" "$2"
+}
+
+# It hangs, so it hears nothing of its end, and leaves by itself as little as one without power.
 dead_node_beyond_the_replicas_is_removed() {
-    local line machine
+    local line
     line="$(progress_lines)"
     scale_up_to 4
-    machine="$(node_of sluice-3)"
-    if [ "$machine" = 1 ]; then
-        # Node 1 has the brokers and the load: its pod is killed as one, with nobody to bring it back.
-        k scale statefulset/sluice --replicas=3 >/dev/null
-        k delete pod sluice-3 --force --grace-period=0 >/dev/null 2>&1
-        claim 30 "killed while it is scaled away: sluice-3 is no member any more" is_no_member sluice-3
-    else
-        power_off "$machine"
-        k scale statefulset/sluice --replicas=3 >/dev/null
-        without=sluice-3 claim 30 "without power while it is scaled away: sluice-3 is no member any more" is_no_member sluice-3
-        power_on "$machine"
-    fi
-    claim 120 "three nodes, all ready" all_ready 3
+    signal STOP sluice-3
+    k scale statefulset/sluice --replicas=3 >/dev/null
+    without=sluice-3 claim 30 "hung while it is scaled away: sluice-3 is no member any more" is_no_member sluice-3
+    without=sluice-3 claim 5 "all shards run elsewhere" flows $SHARDS
+    k delete pod sluice-3 --force --grace-period=0 >/dev/null 2>&1
+    claim 60 "three nodes, all ready" all_ready 3
     claim 30 "evenly" is_even 3 $SHARDS
     measured "$(gap_since "$line")"
 }
+
+# The one that is scaled away cannot leave by itself, and the rollout goes on with the next at once.
+stuck_rollout_is_scaled_away() {
+    local line
+    line="$(progress_lines)"
+    k set env statefulset/sluice SLUICE_LANES=none >/dev/null
+    claim 60 "a rollout is stuck at sluice-2" is_crashing sluice-2
+    k scale statefulset/sluice --replicas=2 >/dev/null
+    without=sluice-1 claim 40 "scaled to 2, while it goes on with sluice-1: a quorum is left" voters_are sluice-0
+    k set env statefulset/sluice SLUICE_LANES- >/dev/null
+    k delete pod sluice-1 >/dev/null
+    scale_up_to 3
+    claim 60 "mended and scaled to 3: three voters" voters_are sluice-0 sluice-1 sluice-2
+    measured "$(gap_since "$line")"
+}
+
+is_crashing() { [ "$(k get pod "$1" -o jsonpath='{.status.containerStatuses[0].restartCount}')" -ge 1 ]; }
+
+# Nobody can ask whether a stop is for good; the leader that is left removes them once it can.
+role_is_taken_away() {
+    local line
+    line="$(progress_lines)"
+    scale_up_to 4
+    k delete rolebinding sluice >/dev/null
+    k scale statefulset/sluice --replicas=3 >/dev/null
+    claim 60 "without its Role sluice-3 has stopped" pods_are sluice-0 sluice-1 sluice-2
+    claim 30 "and all shards run elsewhere" flows $SHARDS
+    claim 70 "a metric tells of it" leader_cannot_ask
+    claim 0 "the Role is back" kc apply -k "$COPY/tests/k8s/cluster"
+    claim 30 "sluice-3 is no member any more" members_are sluice-0 sluice-1 sluice-2
+    measured "$(gap_since "$line")"
+}
+
+leader_cannot_ask() { is "$(metric "$(leader)" sluice_statefulset_unreadable)" 1; }
+
+wrong_pipeline_file_stops_no_node() {
+    local old
+    old="$(uid sluice-2)"
+    echo 'no_such_key: 1' >>"$COPY/k8s/components/dev/readings.yaml"
+    claim 0 "a wrong pipeline in the ConfigMap" kc apply -k "$COPY/tests/k8s/cluster"
+    claim 150 "the pods see it" pods_tell_of_it
+    k delete pod sluice-2 >/dev/null
+    claim 60 "a pod restarts all the same" is_back sluice-2 "$old"
+    sed -i '/^no_such_key/d' "$COPY/k8s/components/dev/readings.yaml"
+    claim 0 "mended" kc apply -k "$COPY/tests/k8s/cluster"
+    claim 150 "nothing is wrong any more" nothing_is_wrong
+}
+
+pods_tell_of_it() { is "$(for pod in sluice-0 sluice-1 sluice-2; do metric $pod sluice_pipelines_dir_errors; done | paste -sd ' ')" "1 1 1"; }
+nothing_is_wrong() { is "$(for pod in sluice-0 sluice-1 sluice-2; do metric $pod sluice_pipelines_dir_errors; done | paste -sd ' ')" "0 0 0"; }
 
 all_stop_and_come_back() {
     local before

@@ -51,9 +51,14 @@ pub enum Rejection {
         /// By the state.
         state: ClusterId,
     },
-    /// An operator removed this disk.
-    #[error("{0}")]
-    Removed(String),
+    /// This disk was removed from the cluster.
+    #[error("{why}")]
+    Removed {
+        /// What to do.
+        why: String,
+        /// The group needs its vote until another change of the voters is committed, so its Raft must go on and its disk be kept.
+        still_votes: bool,
+    },
     /// Another process has started under this node's name since.
     #[error("{0}")]
     NameTaken(String),
@@ -67,7 +72,7 @@ pub enum Rejection {
 pub(crate) fn admit(state: &State, hello: &Hello, given: Option<Generation>) -> Admission {
     let member = state.members.get(&hello.name);
     if member.is_some_and(|member| member.raft_id == hello.raft_id && member.state == MemberState::Gone) {
-        return Admission::Refused(removed(&hello.name));
+        return Admission::Refused(removed(&hello.name, true));
     }
     let (Some(has), Some(member)) = (hello.generation.or(given), member) else {
         return match hello.generation {
@@ -89,10 +94,10 @@ pub(crate) fn admit(state: &State, hello: &Hello, given: Option<Generation>) -> 
 }
 
 /// Of a disk that was removed.
-pub(crate) fn removed(name: &NodeName) -> Rejection {
-    Rejection::Removed(format!(
-        "node {name} was removed from the cluster: start it with an empty data directory to add it again"
-    ))
+pub(crate) fn removed(name: &NodeName, still_votes: bool) -> Rejection {
+    let why =
+        format!("node {name} was removed from the cluster: start it with an empty data directory to add it again");
+    Rejection::Removed { why, still_votes }
 }
 
 fn forgotten(name: &NodeName) -> Rejection {
@@ -156,7 +161,7 @@ mod tests {
     fn a_removed_disk_stays_away() {
         let mut state = registered(1);
         state.members.values_mut().for_each(|member| member.state = MemberState::Gone);
-        let removed = |why: &Rejection| matches!(why, Rejection::Removed(_));
+        let removed = |why: &Rejection| matches!(why, Rejection::Removed { .. });
         assert!(is_refused(&admit(&state, &hello(7, Some(1)), None), removed));
         assert!(is_refused(&admit(&state, &hello(7, None), None), removed));
         assert_eq!(admit(&state, &hello(8, None), None), Admission::Register);

@@ -72,6 +72,7 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         rounds: 0,
         wrong_rounds: 0,
         heard_at: Instant::now(),
+        adopt_failed: false,
         lines: join::Lines::default(),
         part: Arc::default(),
         core,
@@ -84,8 +85,13 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
             End::Stopped => return Ended::ForGood,
             End::ClusterLost => return Ended::ClusterLost,
             End::Rejected(why) => {
+                let still_votes = matches!(why, Rejection::Removed { still_votes: true, .. });
                 client.core.attachment.reject(why);
-                return Ended::ForGood;
+                if !still_votes {
+                    return Ended::ForGood;
+                }
+                // Until then its Raft is needed, and whoever waits for that is told here.
+                client.rounds = 0;
             }
             End::Lost(_, true) => client.rounds = 0,
             _ => client.rounds += 1,
@@ -114,6 +120,8 @@ struct Client {
     wrong_rounds: u32,
     /// When somebody of the cluster last answered.
     heard_at: Instant,
+    /// The disk did not take the cluster's id, which was told.
+    adopt_failed: bool,
     /// While it looks for the leader.
     lines: join::Lines,
     part: Arc<State>,
@@ -150,7 +158,8 @@ impl Client {
         for Said { leader_address, answer, address } in answers {
             match answer.cluster_id {
                 Some(theirs) if theirs == self.cluster => {
-                    (self.wrong_rounds, self.heard_at) = (0, Instant::now());
+                    self.wrong_rounds = 0;
+                    self.heard();
                     candidates.prefer(leader_address);
                     candidates.offer(Some(address));
                 }
@@ -162,11 +171,32 @@ impl Client {
         end.unwrap_or_else(|| self.judge(wrong.or(more_wrong)))
     }
 
+    /// Somebody of the cluster has answered.
+    fn heard(&mut self) {
+        self.heard_at = Instant::now();
+        if self.core.group.identity().cluster_id.is_none() {
+            self.core.hears_of_cluster();
+        }
+    }
+
+    /// The leader has taken this node in: before it does anything as a part of the cluster, its disk says so.
+    async fn adopt(&mut self) -> Result<(), String> {
+        let adopted = self.core.group.adopt(self.cluster.clone()).await;
+        match adopted {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                if !std::mem::replace(&mut self.adopt_failed, true) {
+                    tracing::error!("this node cannot become part of cluster {}: {error}", self.cluster);
+                }
+                self.core.joining.send_replace(error.to_string());
+                Err(error.to_string())
+            }
+        }
+    }
+
     /// A round without success, in which somebody of another cluster answered, or not.
     fn judge(&mut self, wrong: Option<ClusterId>) -> End {
-        if self.core.group.identity().cluster_id.is_none()
-            && (wrong.is_some() || self.heard_at.elapsed() >= join::LOST_AFTER)
-        {
+        if self.core.group.identity().cluster_id.is_none() && self.heard_at.elapsed() >= join::LOST_AFTER {
             return End::ClusterLost;
         }
         let Some(theirs) = wrong else {
@@ -179,7 +209,16 @@ impl Client {
         if is_alone && self.wrong_rounds >= WRONG_ROUNDS_MAX {
             return End::Rejected(why);
         }
-        tracing::warn!("{why}");
+        // For /readyz, too: what keeps this node out may be the claim of an earlier cluster.
+        let why = why.to_string();
+        self.core.joining.send_if_modified(|known| {
+            let is_new = *known != why;
+            if is_new {
+                tracing::warn!("{why}");
+                *known = why;
+            }
+            is_new
+        });
         End::NotLeader(None)
     }
 
@@ -265,9 +304,10 @@ impl Client {
                 told = link.next() => match told {
                     Ok(down) => {
                         let was_welcome = stay.is_welcome;
-                        // Before the node does anything as a part of the cluster, its disk says so.
-                        if matches!(down, Down::Welcome { .. }) && let Err(error) = core.group.adopt(self.cluster.clone()).await {
-                            break End::Lost(error.to_string(), false);
+                        if matches!(down, Down::Welcome { .. })
+                            && let Err(why) = self.adopt().await
+                        {
+                            break End::Lost(why, false);
                         }
                         if let Some(end) = self.take(&mut stay, down, address.as_deref()) {
                             break end;
@@ -311,6 +351,7 @@ impl Client {
             Down::Welcome { generation, leader, is_in_group } => {
                 attachment.set_in_group(is_in_group);
                 (stay.is_welcome, stay.patience) = (true, Instant::now() + self.core.settings.lease / 2);
+                self.core.joining.send_if_modified(|joining| !std::mem::take(joining).is_empty());
                 self.generation = Some(generation);
                 self.lines = join::Lines::default();
                 self.last = address.map(str::to_owned);

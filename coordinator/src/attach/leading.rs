@@ -237,8 +237,12 @@ impl Leading {
         for (node, change) in self.parts.changes(state, touched) {
             let Some(stay) = self.stays.get(&node) else { continue };
             let is_gone = state.members.get(&node).is_none_or(|member| member.state == MemberState::Gone);
-            let down =
-                if is_gone { Down::Refused(admission::removed(&node)) } else { Down::Part(Box::new(change), true) };
+            // Whether its vote is needed it is told when it asks again.
+            let down = if is_gone {
+                Down::Refused(admission::removed(&node, true))
+            } else {
+                Down::Part(Box::new(change), true)
+            };
             if stay.out.try_send(down).is_err() || is_gone {
                 lost.push(node);
             }

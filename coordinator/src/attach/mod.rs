@@ -81,13 +81,19 @@ impl Attachment {
 
     /// This node can never be part of the cluster as it is.
     pub(crate) fn reject(&self, why: Rejection) {
-        if self.resigns.load(Ordering::Relaxed) {
-            tracing::info!("this node is no part of the cluster any more, as it has asked");
-        } else {
-            tracing::error!("this node cannot be part of the cluster: {why}");
+        if !matches!(*self.owner.borrow(), Some(Err(_))) {
+            if matches!(why, Rejection::Removed { .. }) && self.resigns.load(Ordering::Relaxed) {
+                tracing::info!("this node is no part of the cluster any more, as it has asked");
+            } else {
+                tracing::error!("this node cannot be part of the cluster: {why}");
+            }
         }
         self.held.end();
-        self.owner.send_replace(Some(Err(why)));
+        self.owner.send_if_modified(|known| {
+            let is_new = !matches!(known, Some(Err(known)) if *known == why);
+            *known = Some(Err(why));
+            is_new
+        });
     }
 
     pub(crate) fn part(&self) -> watch::Receiver<Arc<State>> {

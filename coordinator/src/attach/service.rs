@@ -1,10 +1,6 @@
 //! `sluice.cluster.v1.NodeService`: what other nodes ask of this one.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures::{
     Stream,
@@ -85,8 +81,7 @@ impl NodeService for Service {
             cluster_id: identity.cluster_id.map(|id| id.to_string()).unwrap_or_default(),
             raft_id: identity.raft_id.0,
             name: self.core.settings.node.to_string(),
-            // One that has heard of a cluster is no witness that there is none, nor that there still is one.
-            is_pristine: group.is_pristine() && !self.core.is_candidate.load(Ordering::Relaxed),
+            is_pristine: group.is_pristine() && self.core.waits_for_cluster().is_none(),
             leader_address: self.core.leader_address().unwrap_or_default(),
             may_found: self.core.settings.may_found,
             cluster_name: self.core.settings.cluster_name.clone(),

@@ -87,6 +87,10 @@ impl Stays {
         }
         let generation = match admission {
             Admission::Known(generation) => generation,
+            Admission::Refused(Rejection::Removed { why, .. }) => {
+                let still_votes = self.group.needs_vote_of(hello.raft_id);
+                return Err(Down::Refused(Rejection::Removed { why, still_votes }));
+            }
             Admission::Refused(why) => return Err(Down::Refused(why)),
             Admission::Register => self.register(&hello).await?,
         };
@@ -121,9 +125,11 @@ impl Stays {
             Ok((Outcome::Refused(refusal), _)) => {
                 let is_removed = self.group.view(|state| state.removed.contains(&hello.raft_id));
                 debug_assert_ne!(refusal.kind, RefusalKind::NotFound);
-                let why =
-                    if is_removed { admission::removed(&hello.name) } else { Rejection::WrongDisk(refusal.message) };
-                Err(Down::Refused(why))
+                Err(Down::Refused(if is_removed {
+                    admission::removed(&hello.name, self.group.needs_vote_of(hello.raft_id))
+                } else {
+                    Rejection::WrongDisk(refusal.message)
+                }))
             }
             Ok((other, _)) => Err(Down::Refused(Rejection::WrongDisk(format!("registering came to {other:?}")))),
             Err(WriteError::NotLeader { leader }) => Err(Down::NotLeader(leader.map(|(_, address)| address))),

@@ -72,7 +72,7 @@ pub(crate) fn decide(me: &Me, answers: &[Answer], silent: &[String]) -> Decision
     // One whose disk has been written to is founding a cluster at this moment: it will say so in the next round.
     if let Some(other) = others.values().find(|answer| !answer.is_pristine) {
         return Decision::Wait(format!(
-            "node {} is in no cluster, and its disk is not new: it may be founding one",
+            "node {} is in no cluster, and may be founding one or has heard of one, which it waits for",
             other.name
         ));
     }

@@ -7,7 +7,6 @@ mod decide;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -39,7 +38,7 @@ const ROUND_EVERY: Duration = Duration::from_millis(400);
 /// Whom a round asks at most, where one answer does. Of a thousand nodes that look for the leader at once each is asked by sixteen, and
 /// what one of them knows all know after a few rounds.
 const ASKED_MAX: usize = 16;
-/// A cluster that was heard of, and whose nodes have been silent for so long since, is not waited for any more: far longer than an election.
+/// Whose nodes have been silent for so long, that cluster is not the only one to be joined any more: far longer than an election.
 pub(crate) const LOST_AFTER: Duration = Duration::from_secs(10);
 /// How often is told what is being waited for.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -77,8 +76,16 @@ pub(crate) async fn run(
         };
         match done {
             Ok(cluster) => {
-                core.joining.send_replace(String::new());
-                answer(by_force.take(), Ok(cluster.clone()));
+                let is_in = core.group.identity().cluster_id.is_some();
+                core.joining.send_replace(if is_in {
+                    String::new()
+                } else {
+                    format!("the leader of cluster {cluster}, which answers here, has not taken this node in yet")
+                });
+                answer(
+                    by_force.take(),
+                    if is_in { Ok(cluster.clone()) } else { Err(format!("this node is joining cluster {cluster}")) },
+                );
                 return Some(cluster);
             }
             Err(why) => {
@@ -126,11 +133,17 @@ async fn round(core: &Core, lines: &mut Lines, is_forced: bool) -> Result<Cluste
     let text = |error: JoinError| error.to_string();
     match decide(&me, &answers, &silent) {
         Decision::Join(cluster) => {
-            core.is_candidate.store(true, Ordering::Relaxed);
+            core.hears_of_cluster();
             tracing::info!(%cluster, "joining a cluster");
             Ok(cluster)
         }
         Decision::Found if core.group.is_pristine() => {
+            if let Some(left) = core.waits_for_cluster().filter(|_| !is_forced) {
+                return Err(format!(
+                    "a cluster was heard of, none of whose nodes answers now; if none comes in {left:.0?} a new one is founded, \
+                     and at once if all of its nodes are lost for good and this one is restarted"
+                ));
+            }
             let cluster = draw();
             core.group.found(cluster.clone()).await.map_err(text)?;
             Ok(cluster)
@@ -274,7 +287,9 @@ pub(crate) async fn refuse_rest(core: &Core, heard_of: &ClusterId, forced: &mut 
     while let Some(asked) = forced.recv().await {
         let why = match core.group.identity().cluster_id {
             Some(cluster) => format!("this node is in cluster {cluster}"),
-            None => format!("this node is joining cluster {heard_of}; if that is lost, try again in {LOST_AFTER:?}"),
+            None => {
+                format!("this node is joining cluster {heard_of}; if all of that are lost, stop it, and start it again")
+            }
         };
         answer(Some(asked), Err(why));
     }

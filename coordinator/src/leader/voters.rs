@@ -83,7 +83,7 @@ fn gather(core: &Core) -> Option<Act> {
     let roles = core.group.roles();
     let leader = core.group.identity().raft_id;
     let (health, absent_for) = (core.stays.health(), core.stays.absences());
-    let heard = roles.last_contact.iter().filter(|(_, ago)| **ago < core.settings.lease);
+    let heard = roles.last_contact.iter().filter(|(_, ago)| **ago < core.settings.heard_within);
     let reached = heard.map(|(id, _)| *id).collect();
     core.group.view(|state| {
         let node_of = |id: RaftId| {

@@ -85,6 +85,10 @@ impl Refusal {
         Self::not_found(format!("there is no shard {id}"))
     }
 
+    pub(super) fn other_generation(name: &NodeName, present: Generation) -> Self {
+        Self::not_now(format!("node {name} has started anew, as generation {present}"))
+    }
+
     pub(super) fn member_is_gone(name: &NodeName) -> Self {
         Self::not_now(format!("node {name} was removed: it joins anew only with an empty data directory"))
     }

@@ -102,7 +102,10 @@ pub(crate) fn kind(state: &State, (what, who, a, b): Draw) -> Kind {
             let generation = Some(Generation(u64::from(b % 4))).filter(|generation| generation.0 > 0);
             SetMemberState { name: node(who), state: states[usize::from(a % 4)], generation }.into()
         }
-        11 => RemoveMember { name: node(who), force: a.is_multiple_of(2) }.into(),
+        11 => {
+            let generation = Some(Generation(u64::from(b % 4))).filter(|generation| generation.0 > 0);
+            RemoveMember { name: node(who), force: a.is_multiple_of(2), generation }.into()
+        }
         12..15 => StartMoves { moves: some_shards(state, a).map(|shard| (shard, node(who))).collect() }.into(),
         15 => CancelMoves { shards: some_shards(state, a).collect() }.into(),
         _ => checkpoints(state, who, a, b),

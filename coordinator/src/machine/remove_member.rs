@@ -4,7 +4,7 @@
 //! word did not tell (`earlier.rs`) is not forgotten. It says nothing about them any more.
 
 use super::{Outcome, Refusal, handover};
-use crate::model::{MemberState, NodeName, State, UnixMs};
+use crate::model::{Generation, MemberState, NodeName, State, UnixMs};
 
 /// Removes a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub struct RemoveMember {
     pub name: NodeName,
     /// Although it owns shards.
     pub force: bool,
+    /// Refused unless the member is in this generation; None: whichever it is in. What is said of one that stops or is absent is not to
+    /// concern the one that has started under its name since.
+    pub generation: Option<Generation>,
 }
 
 impl RemoveMember {
@@ -20,6 +23,9 @@ impl RemoveMember {
         let owned = state.shards.values().filter(|shard| shard.owner.as_ref().is_some_and(|o| o.node == self.name));
         let owned = owned.count();
         let member = state.members.get_mut(&self.name).ok_or_else(|| Refusal::no_member(&self.name))?;
+        if self.generation.is_some_and(|generation| generation != member.generation) {
+            return Err(Refusal::other_generation(&self.name, member.generation));
+        }
         let changed = member.state != MemberState::Gone;
         if changed && owned > 0 && !self.force {
             return Err(Refusal::not_now(format!(

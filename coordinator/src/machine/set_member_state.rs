@@ -22,10 +22,7 @@ impl SetMemberState {
         }
         let member = state.members.get_mut(&self.name).ok_or_else(|| Refusal::no_member(&self.name))?;
         if self.generation.is_some_and(|generation| generation != member.generation) {
-            return Err(Refusal::not_now(format!(
-                "node {} has started anew, as generation {}",
-                self.name, member.generation
-            )));
+            return Err(Refusal::other_generation(&self.name, member.generation));
         }
         let before = (member.state, member.was_draining);
         let next = match (member.state, self.state) {

@@ -25,24 +25,28 @@ pub fn discard(data_dir: &Path) -> Result<(), DataDirError> {
     write_whole(&data_dir.join(MARK), &[]).map_err(|error| DataDirError::Io { dir: data_dir.to_owned(), error })
 }
 
+/// Whether nothing in this directory counts any more.
+pub(super) fn is_discarded(data_dir: &Path) -> bool {
+    data_dir.join(MARK).exists()
+}
+
 /// To be called by who holds the directory, before anything in it is read.
 pub(super) fn finish(data_dir: &Path) -> io::Result<()> {
-    let mark = data_dir.join(MARK);
-    if !mark.exists() {
+    if !is_discarded(data_dir) {
         return Ok(());
     }
     tracing::info!(data_dir = %data_dir.display(), "this disk was thrown away: the node is a new one");
-    is_there(fs::remove_dir_all(data_dir.join(SNAPSHOTS)))?;
+    unless_gone(fs::remove_dir_all(data_dir.join(SNAPSHOTS)))?;
     for file in FILES {
-        is_there(fs::remove_file(data_dir.join(file)))?;
+        unless_gone(fs::remove_file(data_dir.join(file)))?;
     }
     sync_dir(data_dir)?;
-    fs::remove_file(mark)?;
+    fs::remove_file(data_dir.join(MARK))?;
     sync_dir(data_dir)
 }
 
-/// What is gone already was removed before.
-fn is_there(removed: io::Result<()>) -> io::Result<()> {
+/// What is gone already was removed before this was cut short.
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,

@@ -217,6 +217,12 @@ impl DataDir {
     }
 }
 
+/// Whether a node that is started on this directory is part of a cluster already. False also where it cannot be read, which its start tells.
+pub fn is_in_cluster(data_dir: &Path) -> bool {
+    let kept = fs::read_to_string(data_dir.join(FILE)).ok().and_then(|text| parse(&text, data_dir).ok());
+    kept.is_some_and(|kept| kept.identity.cluster_id.is_some() && !kept.is_founding)
+}
+
 /// A Raft id that no other disk has.
 pub(crate) fn draw() -> RaftId {
     RaftId(rand::random_range(1..=u64::MAX))
@@ -303,6 +309,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id: ClusterId = "00ff".parse().unwrap();
         let reopened = |is_empty| {
+            assert!(!is_in_cluster(dir.path()));
             let mut opened = DataDir::open(dir.path()).unwrap();
             opened.set_log_made(is_empty).unwrap();
             opened.identity().cluster_id.clone()

@@ -25,7 +25,7 @@ mod write;
 pub use discard::discard;
 pub(crate) use group::Group;
 pub use group::JoinError;
-pub use identity::DataDirError;
+pub use identity::{DataDirError, is_in_cluster};
 pub use recover::{RecoverError, Recovery, recover};
 pub(crate) use roles::Roles;
 pub(crate) use types::RaftNode;

@@ -11,6 +11,7 @@ use openraft::{EntryPayload, RaftLogReader as _, impls::leader_id_adv::LeaderId,
 
 use super::{
     codec::decode_snapshot,
+    discard,
     group::{blocking, finish_recovery},
     identity::{self, DataDir, Identity},
     log_store::LogStore,
@@ -80,7 +81,8 @@ pub async fn recover(data_dir: &Path, force: bool) -> Result<Recovery, RecoverEr
 /// Takes the data directory of a node that has been here, and makes nothing in any other.
 async fn open_existing(data_dir: &Path) -> Result<(DataDir, LogStore), RecoverError> {
     let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
-    if !DataDir::is_one(data_dir) {
+    // One that was thrown away is emptied with its next start.
+    if !DataDir::is_one(data_dir) || discard::is_discarded(data_dir) {
         return Err(RecoverError::Nothing);
     }
     let mut dir = blocking(move || DataDir::open(&path)).await?.map_err(StartError::from)?;
@@ -137,7 +139,7 @@ async fn recover_log(
 /// What keeps a disk that is left behind away, unless the member of that name has another one by now.
 fn removal(state: &State, id: RaftId, name: &str) -> Option<Command> {
     let name: NodeName = name.parse().ok()?;
-    let kind = RemoveMember { name: name.clone(), force: true }.into();
+    let kind = RemoveMember { name: name.clone(), force: true, generation: None }.into();
     let is_its = state.members.get(&name).is_some_and(|member| member.raft_id == id);
     is_its.then(|| Command { proposed_at: now(), kind })
 }

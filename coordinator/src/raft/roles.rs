@@ -79,12 +79,11 @@ impl Group {
         })
     }
 
-    /// Whether the group needs this node's vote, for all that its log tells: no change that would take it is committed.
-    pub(crate) fn has_vote(&self) -> bool {
-        let me = self.me.raft_id.0;
+    /// Whether the group needs the vote of this disk, for all that this node knows: no change that takes it is committed.
+    pub(crate) fn needs_vote_of(&self, id: RaftId) -> bool {
         self.metrics(|metrics| {
             let configs = [&metrics.membership_config, &metrics.committed_membership_config];
-            configs.iter().any(|config| config.voter_ids().any(|id| id == me))
+            configs.iter().any(|config| config.voter_ids().any(|voter| voter == id.0))
         })
     }
 

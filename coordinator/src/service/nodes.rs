@@ -68,7 +68,7 @@ impl NodeService for Nodes {
                 "node {name} is the last of its cluster, which would be gone with it: to end the cluster stop the node and throw its data directory away"
             )));
         }
-        let remove = RemoveMember { name: name.clone(), force };
+        let remove = RemoveMember { name: name.clone(), force, generation: None };
         Ok(Response::new(RemoveNodeResponse { node: self.change(&name, remove).await? }))
     }
 }

@@ -54,7 +54,11 @@ impl From<&Kind> for PbKind {
                 state: pb::MemberState::from(c.state).into(),
                 generation: c.generation.map_or(0, |generation| generation.0),
             }),
-            Kind::RemoveMember(c) => Self::RemoveMember(pb::RemoveMember { name: c.name.to_string(), force: c.force }),
+            Kind::RemoveMember(c) => Self::RemoveMember(pb::RemoveMember {
+                name: c.name.to_string(),
+                force: c.force,
+                generation: c.generation.map_or(0, |generation| generation.0),
+            }),
             Kind::StartMoves(c) => Self::StartMoves(pb::StartMoves { moves: c.moves.iter().map(move_to_pb).collect() }),
             Kind::CancelMoves(c) => {
                 let one = |id: &ShardId| pb::ShardRef { pipeline: id.pipeline.to_string(), index: id.index };
@@ -94,7 +98,10 @@ impl TryFrom<PbKind> for Kind {
                 let generation = Some(Generation(c.generation)).filter(|generation| generation.0 > 0);
                 SetMemberState { name: node_name(&c.name)?, state: c.state().try_into()?, generation }.into()
             }
-            PbKind::RemoveMember(c) => RemoveMember { name: node_name(&c.name)?, force: c.force }.into(),
+            PbKind::RemoveMember(c) => {
+                let generation = Some(Generation(c.generation)).filter(|generation| generation.0 > 0);
+                RemoveMember { name: node_name(&c.name)?, force: c.force, generation }.into()
+            }
             PbKind::StartMoves(c) => {
                 StartMoves { moves: c.moves.iter().map(move_from_pb).collect::<Result<_, _>>()? }.into()
             }

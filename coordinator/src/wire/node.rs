@@ -105,11 +105,12 @@ pub(crate) fn down_from_pb(response: pb::AttachResponse, disk: &ClusterId) -> Re
 fn refusal_to_pb(why: &Rejection) -> pb::AttachRefusal {
     let (reason, cluster_id) = match why {
         Rejection::WrongCluster { theirs, .. } => (pb::AttachRefusalReason::WrongCluster, theirs.to_string()),
-        Rejection::Removed(_) => (pb::AttachRefusalReason::Removed, String::new()),
+        Rejection::Removed { .. } => (pb::AttachRefusalReason::Removed, String::new()),
         Rejection::NameTaken(_) => (pb::AttachRefusalReason::NameTaken, String::new()),
         Rejection::WrongDisk(_) | Rejection::TwoClusters { .. } => (pb::AttachRefusalReason::WrongDisk, String::new()),
     };
-    pb::AttachRefusal { reason: reason.into(), message: why.to_string(), cluster_id }
+    let still_votes = matches!(why, Rejection::Removed { still_votes: true, .. });
+    pb::AttachRefusal { reason: reason.into(), message: why.to_string(), cluster_id, still_votes }
 }
 
 fn refusal_from_pb(refusal: pb::AttachRefusal, disk: &ClusterId) -> Result<Rejection, DecodeError> {
@@ -117,7 +118,9 @@ fn refusal_from_pb(refusal: pb::AttachRefusal, disk: &ClusterId) -> Result<Rejec
         pb::AttachRefusalReason::WrongCluster => {
             Rejection::WrongCluster { disk: disk.clone(), theirs: refusal.cluster_id.parse()? }
         }
-        pb::AttachRefusalReason::Removed => Rejection::Removed(refusal.message),
+        pb::AttachRefusalReason::Removed => {
+            Rejection::Removed { why: refusal.message, still_votes: refusal.still_votes }
+        }
         pb::AttachRefusalReason::NameTaken => Rejection::NameTaken(refusal.message),
         // A reason that a newer version knows is no reason to try again for ever.
         pb::AttachRefusalReason::WrongDisk | pb::AttachRefusalReason::Unspecified => {

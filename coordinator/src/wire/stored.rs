@@ -71,7 +71,7 @@ fn commands() -> Vec<Command> {
         SetMemberState { name: node("n-1"), state: MemberState::Draining, generation: None }.into(),
         SetMemberState { name: node("n-1"), state: MemberState::Stopping, generation: None }.into(),
         StartMoves { moves: vec![(shard(1), node("n-0"))] }.into(),
-        RemoveMember { name: node("n-2"), force: true }.into(),
+        RemoveMember { name: node("n-2"), force: true, generation: None }.into(),
         ApplyPipeline { spec: spec(1) }.into(),
         SetMemberState { name: node("n-1"), state: MemberState::Stopping, generation: Some(Generation(1)) }.into(),
     ];

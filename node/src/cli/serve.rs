@@ -18,7 +18,7 @@ use tokio::{
 use super::{Failure, die_of_panics, write_line};
 use crate::{
     app,
-    config::{self, Host, LogFormat, Overrides, manifests},
+    config::{self, ConfigErrors, Host, LogFormat, Manifest, Overrides, manifests},
     telemetry::logs,
 };
 
@@ -131,7 +131,8 @@ pub(super) struct Args {
     /// Where `/metrics`, `/healthz` and `/readyz` listen [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR:PORT")]
     http_listen: Option<String>,
-    /// In a pod: the StatefulSet that it is of. A node beyond its replicas leaves the cluster for good when it stops
+    /// In a pod: the StatefulSet that it is of. A node beyond its replicas leaves the cluster
+    /// for good when it stops; one within, whose disk was removed from the cluster, empties `data_dir` and joins anew
     #[arg(long, value_name = "NAME")]
     kubernetes_statefulset: Option<String>,
     /// Directory whose *.yaml and *.yml manifests are applied at the start and when they change
@@ -183,7 +184,7 @@ Examples:
     Check {
         #[command(flatten)]
         node: Box<Args>,
-        /// A pipeline manifest to check as well; may be given again
+        /// A pipeline manifest to check as well, - for standard input; may be given again
         #[arg(short = 'f', long = "file", value_name = "PATH")]
         files: Vec<PathBuf>,
     },
@@ -225,10 +226,19 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
                 node.stop().await;
                 return Ok(());
             };
-            // A new disk is another node under the same name: all begins anew.
-            if !node.comes_back_anew(&error).await.map_err(failure)? {
+            if !node.is_wanted_anew(&error).await {
+                node.stop().await;
                 return Err(failure(error));
             }
+            tokio::select! {
+                () = &mut told => {
+                    node.stop().await;
+                    return Ok(());
+                }
+                () = node.let_go() => {}
+            }
+            // With a new disk it is another node under the same name: all begins anew.
+            node.stop_and_discard().await.map_err(failure)?;
         }
     })
 }
@@ -239,7 +249,7 @@ pub(super) fn check(command: &ConfigCommand) -> Result<(), Failure> {
     let config = load(node)?;
     let (mut pipelines, mut wrong) = (Vec::new(), Vec::new());
     let directory = config.pipelines_dir.as_deref().map(manifests::load_dir);
-    for found in directory.into_iter().chain(files.iter().map(|file| manifests::load_named(file))) {
+    for found in directory.into_iter().chain(files.iter().map(|file| named(file))) {
         match found {
             Ok(found) => pipelines.extend(found),
             Err(errors) => wrong.push(errors.to_string()),
@@ -258,6 +268,16 @@ pub(super) fn check(command: &ConfigCommand) -> Result<(), Failure> {
         documents.push(pipeline.to_yaml().map_err(shown)?);
     }
     write_line(documents.join("---\n").trim_end())
+}
+
+/// `-` is standard input.
+fn named(file: &Path) -> Result<Vec<Manifest>, ConfigErrors> {
+    if file != Path::new("-") {
+        return manifests::load_named(file);
+    }
+    let text = io::read_to_string(io::stdin());
+    let text = text.map_err(|error| ConfigErrors::whole("standard input", format!("cannot be read: {error}")))?;
+    Manifest::parse_all(&text, "standard input")
 }
 
 fn load(args: &Args) -> Result<config::Node, Failure> {

@@ -48,8 +48,8 @@ pub(crate) enum ApiError {
     /// The certificate authority, or what is shown under it.
     #[error("TLS: {0}")]
     Tls(String),
-    /// The connection.
-    #[error("the apiserver at {address}: {source}")]
+    /// The connection, or the certificate that it shows.
+    #[error("the apiserver at {address} cannot be reached: {source}; does a NetworkPolicy keep this pod from it?")]
     Io {
         /// Where.
         address: String,
@@ -60,7 +60,7 @@ pub(crate) enum ApiError {
     #[error("the apiserver: {0}")]
     Http(String),
     /// It refused.
-    #[error("the apiserver answers {status} to GET {path}: {message}")]
+    #[error("the apiserver answers {status} to GET {path}: {message}{}", hint(*status))]
     Status {
         /// HTTP's.
         status: StatusCode,
@@ -75,6 +75,16 @@ pub(crate) enum ApiError {
     /// It is not what was asked for.
     #[error("the apiserver's answer is not understood: {0}")]
     Answer(String),
+}
+
+fn hint(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => {
+            "; give the service account a Role that may get this StatefulSet, as k8s/base/access.yaml does"
+        }
+        StatusCode::NOT_FOUND => "; correct kubernetes_statefulset",
+        _ => "",
+    }
 }
 
 impl Api {
@@ -156,5 +166,77 @@ impl Api {
     fn read(&self, name: &str) -> Result<Vec<u8>, ApiError> {
         let path = self.mounted.join(name);
         fs::read(&path).map_err(|source| ApiError::File { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    const CA: &[u8] = include_bytes!("../pipeline/source/connection/testdata/ca.pem");
+    const CERT: &[u8] = include_bytes!("../pipeline/source/connection/testdata/server.pem");
+    const KEY: &[u8] = include_bytes!("../pipeline/source/connection/testdata/server.key.pem");
+
+    /// Asks a server that answers once with `answer`; what it was asked, and what came of it.
+    async fn ask(answer: &str, ca: &[u8]) -> anyhow::Result<(String, Result<Bytes, ApiError>)> {
+        let chain = CertificateDer::pem_slice_iter(CERT).collect::<Result<_, _>>()?;
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(KEY)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let acceptor = TlsAcceptor::from(Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?));
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let mounted = tempfile::tempdir()?;
+        fs::write(mounted.path().join("ca.crt"), ca)?;
+        fs::write(mounted.path().join("token"), "secret\n")?;
+        let api = Api {
+            host: "127.0.0.1".to_owned(),
+            port,
+            mounted: mounted.path().to_owned(),
+            namespace: "plant".to_owned(),
+        };
+        let server = async {
+            let Ok(mut stream) = acceptor.accept(listener.accept().await?.0).await else { return Ok(String::new()) };
+            let mut asked = vec![0; 4_096];
+            let bytes = stream.read(&mut asked).await?;
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await?;
+            Ok::<_, io::Error>(String::from_utf8_lossy(&asked[..bytes]).into_owned())
+        };
+        let (asked, answered) = tokio::join!(server, api.get("/apis/x"));
+        Ok((asked?, answered))
+    }
+
+    #[tokio::test]
+    async fn an_object_is_asked_for_with_the_pods_token() -> anyhow::Result<()> {
+        let (asked, answered) = ask("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", CA).await?;
+        assert!(asked.starts_with("GET /apis/x HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.to_lowercase().contains("\r\nauthorization: bearer secret\r\n"), "{asked}");
+        assert_eq!(answered?, "{}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_to_do() -> anyhow::Result<()> {
+        let body = r#"{"kind":"Status","message":"user cannot get it"}"#;
+        let answer = format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let why = ask(&answer, CA).await?.1.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(why.contains("403") && why.contains("user cannot get it") && why.contains("Role"), "{why}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn another_authoritys_certificate_is_refused_and_nothing_is_said() -> anyhow::Result<()> {
+        // A certificate, but not of a CA that signed anything.
+        let (asked, answered) = ask("", CERT).await?;
+        assert!(asked.is_empty() && matches!(answered, Err(ApiError::Io { .. })), "{answered:?}");
+        Ok(())
     }
 }

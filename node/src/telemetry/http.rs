@@ -143,7 +143,13 @@ mod tests {
     use crate::telemetry::metrics::NodeMeters;
 
     async fn start(ready: impl Ready) -> anyhow::Result<Handle> {
-        let meters = || NodeMeters { is_ready: true, pipelines_dir_errors: 2, overview: None };
+        let meters = || NodeMeters {
+            is_ready: true,
+            has_leader: false,
+            pipelines_dir_errors: 2,
+            statefulset_is_unreadable: Some(true),
+            overview: None,
+        };
         let config = Config { registry: Arc::default(), ready: Arc::new(ready), meters: Arc::new(meters) };
         Ok(Service::start(TcpListener::bind("127.0.0.1:0").await?, config)?)
     }
@@ -164,6 +170,8 @@ mod tests {
         assert!(answer.contains(&format!("content-type: {}\r\n", metrics::CONTENT_TYPE)), "{answer}");
         assert!(answer.ends_with("# EOF\n"), "{answer}");
         assert!(answer.contains("\nsluice_node_ready 1\n") && answer.contains("\nsluice_raft_leader 0\n"), "{answer}");
+        assert!(answer.contains("\nsluice_node_has_leader 0\n"), "{answer}");
+        assert!(answer.contains("\nsluice_statefulset_unreadable 1\n"), "{answer}");
         assert!(answer.contains("\nsluice_pipelines_dir_errors 2\n") && !answer.contains("sluice_nodes"), "{answer}");
         assert!(handle.stop().await);
         Ok(())

@@ -42,7 +42,8 @@ pub struct VoterInputs<'a> {
     pub matched: &'a BTreeMap<RaftId, u64>,
     /// How members are; one that is not here is not alive.
     pub health: &'a BTreeMap<NodeName, Health>,
-    /// Whose Raft has answered the leader just now. One that was removed says nothing else any more, and votes until it may not.
+    /// Whose Raft has answered the leader just now: of those a majority must be left. It is known sooner than a lease is over, and one that
+    /// was removed says nothing else any more.
     pub reached: &'a BTreeSet<RaftId>,
     /// How long those that are not alive have been so, as far as this leader knows; not here: not at all.
     pub absent_for: &'a BTreeMap<NodeName, Duration>,

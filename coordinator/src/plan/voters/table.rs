@@ -62,9 +62,11 @@ impl<'a> Table<'a> {
         if self.inputs.voters.len() <= self.wanted {
             return None;
         }
+        // Of those that stay, one at least keeps its vote, although it is away: those that were removed are about to end.
+        let stays = |id: &RaftId| self.peers.contains_key(id);
         let may_go = |id: &RaftId| {
-            let rest = self.inputs.voters.iter().filter(|voter| *voter != id).copied().collect();
-            self.is_safe(&rest)
+            let rest = self.inputs.voters.iter().filter(|voter| *voter != id).copied().collect::<BTreeSet<_>>();
+            self.is_safe(&rest) && (!stays(id) || rest.iter().any(stays))
         };
         let mut going = self.leaving().into_iter().filter(may_go);
         let first = going.next()?;
@@ -192,8 +194,7 @@ impl<'a> Table<'a> {
 
     /// Whether the node with this disk lives; also one that was removed and has not ended yet.
     fn is_alive(&self, id: RaftId) -> bool {
-        let health = self.name_of(id).and_then(|name| self.inputs.health.get(name));
-        id == self.inputs.leader || self.inputs.reached.contains(&id) || health.is_some_and(|health| health.is_alive)
+        id == self.inputs.leader || self.inputs.reached.contains(&id)
     }
 
     fn name_of(&self, id: RaftId) -> Option<&'a NodeName> {

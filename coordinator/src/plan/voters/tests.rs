@@ -20,6 +20,7 @@ struct World {
     leader: RaftId,
     lagging: BTreeSet<RaftId>,
     health: BTreeMap<NodeName, Health>,
+    /// Beside those that are up.
     reached: BTreeSet<RaftId>,
     absent_for: BTreeMap<NodeName, Duration>,
     settings: VoterSettings,
@@ -65,6 +66,10 @@ impl World {
         self.absent_for.remove(&node(ordinal));
     }
 
+    fn raft_id(&self, ordinal: u64) -> Option<RaftId> {
+        self.state.members.get(&node(ordinal)).map(|member| member.raft_id)
+    }
+
     fn down(&mut self, ordinal: u64, absent_for: Duration) {
         self.health.remove(&node(ordinal));
         self.absent_for.insert(node(ordinal), absent_for);
@@ -82,6 +87,8 @@ impl World {
 
     fn look<T>(&self, look: impl FnOnce(&VoterInputs<'_>) -> T) -> T {
         let peers = self.voters.union(&self.learners);
+        let up = self.state.members.iter().filter(|(name, _)| self.health.contains_key(*name));
+        let reached = up.map(|(_, member)| member.raft_id).chain(self.reached.iter().copied()).collect();
         let matched = peers.map(|id| (*id, if self.lagging.contains(id) { 10 } else { 950 })).collect();
         look(&VoterInputs {
             state: &self.state,
@@ -91,7 +98,7 @@ impl World {
             last_log: 1_000,
             matched: &matched,
             health: &self.health,
-            reached: &self.reached,
+            reached: &reached,
             absent_for: &self.absent_for,
             settings: &self.settings,
         })
@@ -287,6 +294,22 @@ fn all_but_one_go_at_once_by_the_votes_that_they_still_have() {
     assert_eq!((world.voters(), world.learners()), (vec![0], vec![]));
 }
 
+/// Two are being removed while the third, which is to stay, restarts: its vote must not pass to one that is about to end.
+#[test]
+fn the_last_that_stays_keeps_its_vote_while_it_is_away() {
+    let mut world = World::of(3, 5);
+    (world.leader, world.reached) = (RaftId(1), [1, 2].map(RaftId).into());
+    for who in [1, 2] {
+        world.set(who, MemberState::Gone);
+        world.down(who, MINUTE);
+    }
+    world.down(0, MINUTE);
+    assert_eq!(world.rest(), [""; 0]);
+    world.up(0, Duration::ZERO);
+    assert_eq!(world.rest()[..3], ["demote 2", "lead 0", "demote 1"]);
+    assert_eq!(world.voters(), [0]);
+}
+
 #[test]
 fn who_drains_or_stops_gets_no_vote_and_loses_none() {
     let mut world = World::of(3, 5);
@@ -304,7 +327,7 @@ proptest! {
 
     #[test]
     fn no_step_is_unsafe_and_every_cluster_comes_to_rest(
-        events in vec((0..9_u8, 0..7_u64), 1..60),
+        events in vec((0..10_u8, 0..7_u64), 1..60),
         voters_max in prop_oneof![Just(3_usize), Just(5)],
     ) {
         let mut world = World::of(3, voters_max);
@@ -325,6 +348,7 @@ proptest! {
                 5 => world.set(who, MemberState::Gone),
                 6 => world.set(who, MemberState::Draining),
                 7 => drop(world.lagging.insert(RaftId(who))),
+                8 => drop(world.raft_id(who).map(|id| world.reached.insert(id))),
                 _ => world.lagging.clear(),
             }
             for _ in 0..who % 3 {
@@ -358,17 +382,25 @@ proptest! {
 /// Takes the next step, if the group has a living majority to take it with, and looks at what it does.
 fn step_safely(world: &mut World, voters_max: usize) -> Result<(), TestCaseError> {
     let Some(step) = world.next().filter(|_| has_quorum(world)) else { return Ok(()) };
-    let before = world.voters.len();
+    let (before, had_one_that_stays) = (world.voters.len(), has_voter_that_stays(world));
     world.take(step);
     prop_assert!(has_quorum(world), "{step:?} left no living majority");
+    prop_assert!(!had_one_that_stays || has_voter_that_stays(world), "{step:?} left votes only to who was removed");
     prop_assert!(world.voters.len() <= before.max(voters_max), "{step:?} made too many voters");
     Ok(())
+}
+
+fn has_voter_that_stays(world: &World) -> bool {
+    let stays = |member: &Member| member.state != MemberState::Gone && world.voters.contains(&member.raft_id);
+    world.state.members.values().any(stays)
 }
 
 fn has_quorum(world: &World) -> bool {
     let is_alive = |id: &&RaftId| {
         let member = world.state.members.iter().find(|(_, member)| member.raft_id == **id);
-        **id == world.leader || member.is_some_and(|(name, _)| world.health.contains_key(name))
+        **id == world.leader
+            || world.reached.contains(*id)
+            || member.is_some_and(|(name, _)| world.health.contains_key(name))
     };
     world.voters.iter().filter(is_alive).count() * 2 > world.voters.len()
 }

@@ -75,7 +75,8 @@ pub struct Node {
     pub admin_tokens: Option<AdminTokens>,
     /// `http_listen`: metrics and health, which tell much and change nothing. Default `127.0.0.1:7071`.
     pub http_listen: SocketAddr,
-    /// `kubernetes_statefulset`: the StatefulSet that this node's pod is of, whose replicas say whether a stop is for good. Default none.
+    /// `kubernetes_statefulset`: the StatefulSet that this node's pod is of, whose replicas say whether a stop is for good, and
+    /// whether a node whose disk was removed from the cluster empties `data_dir` and joins anew. Needs `cluster_listen`. Default none.
     pub kubernetes_statefulset: Option<String>,
     /// `pipelines_dir`: pipelines that are applied at start, and when its files change. Default none.
     pub pipelines_dir: Option<PathBuf>,
@@ -193,6 +194,13 @@ fn read(table: &Table<'_>, host: &Host) -> Option<Node> {
     let admin = admin(table);
     let http_listen = table.or("http_listen", SocketAddr::from(([127, 0, 0, 1], 7071)), address);
     let kubernetes_statefulset = table.maybe("kubernetes_statefulset", |field| statefulset(field, name.as_ref()));
+    let kubernetes_statefulset = match (&clustering, &kubernetes_statefulset) {
+        (Some(Cluster { listen: None, .. }), Some(Some(_))) => table.refuse_below(
+            "kubernetes_statefulset",
+            "needs cluster_listen: without it the node is a cluster of one, which it cannot leave; give it, or remove this",
+        ),
+        _ => kubernetes_statefulset,
+    };
     let pipelines_dir = table.maybe("pipelines_dir", path);
     let cores = u64::try_from(host.cores.get()).unwrap_or(LANES_MAX);
     let lanes = table.or("lanes", cores.min(LANES_DEFAULT_MAX), |field| field.number(1..=LANES_MAX));

@@ -14,8 +14,12 @@ use sluice_coordinator::Overview;
 pub struct NodeMeters {
     /// As `/readyz` says.
     pub is_ready: bool,
-    /// What is wrong in `pipelines_dir`: files that cannot be applied as they are, pipelines that were refused.
+    /// A leader has answered it within a lease.
+    pub has_leader: bool,
+    /// What is wrong in `pipelines_dir`: 1 if files cannot be applied as they are, and 1 for each pipeline that was refused.
     pub pipelines_dir_errors: usize,
+    /// The apiserver does not say how many replicas there are to be; None: it is not asked.
+    pub statefulset_is_unreadable: Option<bool>,
     /// Where this node leads.
     pub overview: Option<Overview>,
 }
@@ -34,19 +38,28 @@ impl<F: Fn() -> NodeMeters + Send + Sync + 'static> Meters for F {
 
 type Gauge<T> = (&'static str, &'static str, fn(&T) -> usize);
 
-const OF_THE_NODE: [Gauge<NodeMeters>; 3] = [
+const OF_THE_NODE: [Gauge<NodeMeters>; 4] = [
     ("sluice_node_ready", "1 while the node does its work, as /readyz says.", |node| usize::from(node.is_ready)),
+    ("sluice_raft_leader", "1 on the node that leads the cluster and has a quorum.", |node| {
+        usize::from(node.overview.is_some())
+    }),
     (
-        "sluice_raft_leader",
-        "1 on the node that leads the cluster and has a quorum; on no node: nothing can be changed.",
-        |node| usize::from(node.overview.is_some()),
+        "sluice_node_has_leader",
+        "1 while a leader answers the node; on no node: there is no quorum, and nothing can be changed.",
+        |node| usize::from(node.has_leader),
     ),
     (
         "sluice_pipelines_dir_errors",
-        "Files of pipelines_dir that cannot be applied as they are, and pipelines in it that were refused.",
+        "1 while files of pipelines_dir cannot be applied as they are, and 1 for each pipeline in it that was refused.",
         |node| node.pipelines_dir_errors,
     ),
 ];
+
+const OF_THE_STATEFULSET: [Gauge<bool>; 1] = [(
+    "sluice_statefulset_unreadable",
+    "1 while the apiserver does not say how many replicas there are to be: a node that is scaled away would stay a member.",
+    |is_unreadable| usize::from(*is_unreadable),
+)];
 
 const OF_THE_CLUSTER: [Gauge<Overview>; 5] = [
     ("sluice_nodes", "Members of the cluster. From its leader only.", |cluster| cluster.members),
@@ -71,6 +84,9 @@ impl Collector for Node {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let node = self.0.read();
         encode(&mut encoder, &OF_THE_NODE, &node)?;
+        if let Some(is_unreadable) = node.statefulset_is_unreadable {
+            encode(&mut encoder, &OF_THE_STATEFULSET, &is_unreadable)?;
+        }
         node.overview.map_or(Ok(()), |overview| encode(&mut encoder, &OF_THE_CLUSTER, &overview))
     }
 }

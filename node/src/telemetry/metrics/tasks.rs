@@ -160,7 +160,13 @@ mod tests {
         let task = Task::new(ShardId { pipeline: "readings".parse()?, index }, Epoch(4));
         prepare(&task);
         registry.insert(Arc::new(task));
-        let node = || NodeMeters { is_ready: true, pipelines_dir_errors: 0, overview: None };
+        let node = || NodeMeters {
+            is_ready: true,
+            has_leader: true,
+            pipelines_dir_errors: 0,
+            statefulset_is_unreadable: None,
+            overview: None,
+        };
         Ok(Metrics::new(registry, Arc::new(node)).scrape()?)
     }
 
