@@ -207,6 +207,15 @@ fn a_pipeline_file_that_changes_is_applied_and_a_wrong_one_changes_nothing() -> 
         Ok(())
     })?;
     ensure!(revision(&scene)? == first, "a wrong file changed the pipeline");
+    // Nor does it keep a node of a cluster from starting.
+    ensure!(scene.node.stop()?.success(), "a clean stop");
+    scene.node.start_again()?;
+    scene.wait_running()?;
+    eventually("a metric tells of it", || {
+        let wrong = scene.node.metric("sluice_pipelines_dir_errors")?;
+        ensure!((wrong - 1.0).abs() < 0.1, "{wrong}");
+        Ok(())
+    })?;
     scene.pipeline.filters.push("b/#".to_owned());
     // As Kubernetes does it: another file takes the name.
     let next = scene.node.path("next.yaml");

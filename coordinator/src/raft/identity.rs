@@ -309,16 +309,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id: ClusterId = "00ff".parse().unwrap();
         let reopened = |is_empty| {
-            assert!(!is_in_cluster(dir.path()));
             let mut opened = DataDir::open(dir.path()).unwrap();
             opened.set_log_made(is_empty).unwrap();
             opened.identity().cluster_id.clone()
         };
         DataDir::open(dir.path()).unwrap().set_cluster(id.clone(), true).unwrap();
+        assert!(!is_in_cluster(dir.path()));
         assert_eq!(reopened(true), None, "nothing of it is in the log");
         DataDir::open(dir.path()).unwrap().set_cluster(id.clone(), true).unwrap();
         assert_eq!(reopened(false), Some(id.clone()), "the log has its first entry");
         assert_eq!(reopened(true), Some(id), "joined, and nothing has come yet");
+        assert!(is_in_cluster(dir.path()) && !is_in_cluster(&dir.path().join("absent")));
     }
 
     #[test]
