@@ -6,11 +6,11 @@
 //! flight, acknowledges it and disconnects; last checkpoints; leadership goes to another; where the stop is for good, the node leaves the
 //! cluster; listeners; coordinator.
 
+mod parts;
+
 use std::{convert::Infallible, future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use sluice_coordinator::{
-    Config as CoordinatorConfig, Coordinator, StartError, Timings, Transport, TransportError, plan,
-};
+use sluice_coordinator::{Coordinator, StartError, TransportError};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -20,12 +20,12 @@ use tokio::{
 
 use crate::{
     admin::Admin,
-    config::{self, Balance, ConfigErrors, Credentials, Manifest},
+    config::{self, ConfigErrors, Manifest},
     kubernetes::StatefulSet,
     pipeline::checkpoint::Checkpointer,
     pipeline_files::PipelineFiles,
     registry::Registry,
-    task::{self, Supervisor},
+    task::Supervisor,
     telemetry::{http, metrics::NodeMeters},
 };
 
@@ -158,7 +158,7 @@ impl Node {
         let credentials = config.credentials()?;
         config.check_data_dir()?;
         let statefulset = StatefulSet::of(&config)?;
-        let transport = transport(&credentials)?;
+        let transport = parts::transport(&credentials)?;
         let admin = listen("admin_listen", config.admin_listen).await?;
         let http = listen("http_listen", config.http_listen).await?;
         let cluster = match config.clustering.listen {
@@ -166,7 +166,7 @@ impl Node {
             None => None,
         };
         let admin_address = admin.local_addr()?;
-        let coordinator = start_coordinator(&config, cluster, admin_address, transport).await?;
+        let coordinator = parts::start_coordinator(&config, cluster, admin_address, transport).await?;
         let registry = Arc::new(Registry::default());
         let stage = watch::Sender::new(Stage::Joining);
         let ready = {
@@ -410,7 +410,8 @@ impl Work {
             Checkpointer::new(coordinator, me.clone(), registry, self.config.checkpoint_interval);
         let checkpoints = tokio::spawn(checkpoints.run());
         let registry = Arc::clone(&self.registry);
-        let supervisor = Supervisor::start(supervision(&self.config), &self.coordinator, me, registry, checkpointer)?;
+        let supervisor =
+            Supervisor::start(parts::supervision(&self.config), &self.coordinator, me, registry, checkpointer)?;
         self.advance(Stage::Applying, Stage::Up);
         let Self { files, config, statefulset, coordinator, .. } = self;
         let mut is_clean = tokio::select! {
@@ -448,63 +449,6 @@ async fn follow(statefulset: Option<&StatefulSet>, coordinator: &Coordinator) ->
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { key, address, source })
-}
-
-fn transport(credentials: &Credentials) -> Result<Transport, TransportError> {
-    let Some(cluster) = &credentials.cluster else { return Ok(Transport::plain()) };
-    Transport::tls(&cluster.ca, &cluster.own.cert, cluster.own.key.expose(), cluster.server_name.clone())
-}
-
-async fn start_coordinator(
-    config: &config::Node,
-    listener: Option<TcpListener>,
-    admin: SocketAddr,
-    transport: Transport,
-) -> Result<Coordinator, Error> {
-    let path = config.data_dir.clone();
-    let cluster = &config.clustering;
-    let mut coordinator = CoordinatorConfig::new(&path, config.name.clone());
-    coordinator.data_dir_within = DATA_DIR_WITHIN;
-    coordinator.cluster_name = config.cluster.to_string();
-    coordinator.address = match (&cluster.advertise, &listener) {
-        (Some(advertise), _) => advertise.clone(),
-        (None, Some(listener)) => listener.local_addr()?.to_string(),
-        (None, None) => String::new(),
-    };
-    coordinator.admin_address = admin_address(admin, cluster.advertise.as_deref());
-    coordinator.cluster_listener = listener.map(TcpListener::into_std).transpose()?;
-    coordinator.transport = transport;
-    coordinator.seeds.clone_from(&cluster.seeds);
-    coordinator.bootstrap_expect = usize::try_from(cluster.bootstrap_expect).unwrap_or(usize::MAX);
-    coordinator.may_found = cluster.may_found;
-    coordinator.voters_max = usize::try_from(cluster.voters_max).unwrap_or(usize::MAX);
-    coordinator.lease = cluster.lease;
-    coordinator.keep_alive = cluster.keep_alive;
-    let (election_min, election_max) = cluster.election_timeout;
-    coordinator.timings = Timings { heartbeat: cluster.heartbeat, election_min, election_max };
-    coordinator.plan.balance = match cluster.balance {
-        Balance::Count => plan::Balance::Count,
-        Balance::Rate => plan::Balance::Rate,
-    };
-    coordinator.plan.handover_deadline = config.drain_deadline + HANDOVER_MARGIN;
-    Coordinator::start(coordinator).await.map_err(|source| Error::Coordinator { path, source: Box::new(source) })
-}
-
-/// What others call to reach the admin listener: one that listens everywhere is reached where the cluster's is.
-fn admin_address(listens: SocketAddr, advertise: Option<&str>) -> String {
-    match advertise.and_then(|advertise| advertise.rsplit_once(':')) {
-        Some((host, _)) if listens.ip().is_unspecified() => format!("{host}:{}", listens.port()),
-        _ => listens.to_string(),
-    }
-}
-
-fn supervision(config: &config::Node) -> task::Config {
-    task::Config {
-        lanes: config.lanes.get(),
-        in_flight: config.in_flight,
-        secret_roots: config.secret_roots.clone(),
-        drain_deadline: config.drain_deadline,
-    }
 }
 
 fn readiness(coordinator: &Coordinator, stage: Stage) -> Result<(), String> {
