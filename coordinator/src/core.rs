@@ -33,7 +33,7 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     /// What this node waits for before it is in a cluster, or what keeps it out of its own; empty: nothing.
     pub(crate) joining: watch::Sender<String>,
-    /// When this node, in no cluster yet, last heard of one.
+    /// When this node last heard of a cluster from another, before or after it was in it.
     heard_of_cluster_at: Mutex<Option<Instant>>,
     pub(crate) stop: watch::Sender<bool>,
 }
@@ -99,10 +99,15 @@ impl Core {
         *self.heard_of_cluster_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
+    /// How long ago this node last heard of a cluster from another; None: never.
+    pub(crate) fn heard_of_cluster_ago(&self) -> Option<Duration> {
+        let at = *self.heard_of_cluster_at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.map(|at| at.elapsed())
+    }
+
     /// How long this node, should nobody be in a cluster any more, goes on waiting for one that it has heard of; None: it does not.
     pub(crate) fn waits_for_cluster(&self) -> Option<Duration> {
-        let at = (*self.heard_of_cluster_at.lock().unwrap_or_else(PoisonError::into_inner))?;
-        FOUNDS_AFTER.checked_sub(at.elapsed()).filter(|left| !left.is_zero())
+        FOUNDS_AFTER.checked_sub(self.heard_of_cluster_ago()?).filter(|left| !left.is_zero())
     }
 
     /// Where the leader is to be reached, as far as this node knows.

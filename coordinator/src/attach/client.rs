@@ -71,7 +71,6 @@ pub(crate) async fn run(core: Arc<Core>, cluster: ClusterId, mut stop: watch::Re
         voters: Vec::new(),
         rounds: 0,
         wrong_rounds: 0,
-        heard_at: Instant::now(),
         adopt_failed: false,
         lines: join::Lines::default(),
         part: Arc::default(),
@@ -118,8 +117,6 @@ struct Client {
     /// Without success, since the last one.
     rounds: u32,
     wrong_rounds: u32,
-    /// When somebody of the cluster last answered.
-    heard_at: Instant,
     /// The disk did not take the cluster's id, which was told.
     adopt_failed: bool,
     /// While it looks for the leader.
@@ -159,7 +156,7 @@ impl Client {
             match answer.cluster_id {
                 Some(theirs) if theirs == self.cluster => {
                     self.wrong_rounds = 0;
-                    self.heard();
+                    core.hears_of_cluster();
                     candidates.prefer(leader_address);
                     candidates.offer(Some(address));
                 }
@@ -169,14 +166,6 @@ impl Client {
         }
         let (end, more_wrong) = self.try_each(&mut candidates).await;
         end.unwrap_or_else(|| self.judge(wrong.or(more_wrong)))
-    }
-
-    /// Somebody of the cluster has answered.
-    fn heard(&mut self) {
-        self.heard_at = Instant::now();
-        if self.core.group.identity().cluster_id.is_none() {
-            self.core.hears_of_cluster();
-        }
     }
 
     /// The leader has taken this node in: before it does anything as a part of the cluster, its disk says so.
@@ -196,7 +185,8 @@ impl Client {
 
     /// A round without success, in which somebody of another cluster answered, or not.
     fn judge(&mut self, wrong: Option<ClusterId>) -> End {
-        if self.core.group.identity().cluster_id.is_none() && self.heard_at.elapsed() >= join::LOST_AFTER {
+        let is_lost = self.core.heard_of_cluster_ago().is_some_and(|ago| ago >= join::LOST_AFTER);
+        if self.core.group.identity().cluster_id.is_none() && is_lost {
             return End::ClusterLost;
         }
         let Some(theirs) = wrong else {

@@ -6,14 +6,13 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    files::{sync_dir, write_whole},
+    files::{LOG, SNAPSHOTS, sync_dir, write_whole},
     identity::{DataDir, DataDirError, FILE},
 };
 
 const MARK: &str = "discarded";
 /// All that a node keeps beside its lock. What others may have put there is left alone.
-const FILES: [&str; 2] = ["log.redb", FILE];
-const SNAPSHOTS: &str = "snapshots";
+const FILES: [&str; 2] = [LOG, FILE];
 
 /// Makes the data directory of a stopped node one that was never used: with its next start it is another disk, of no cluster. For a disk
 /// whose node was removed, which no cluster takes again.

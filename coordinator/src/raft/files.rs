@@ -6,6 +6,11 @@ use std::{
     path::Path,
 };
 
+/// The log, in the data directory.
+pub(super) const LOG: &str = "log.redb";
+/// The folder of the snapshots, in the data directory.
+pub(super) const SNAPSHOTS: &str = "snapshots";
+
 /// Writes `parts` to `path` so that after a crash the file is the old one or the new one: write beside it, fsync, rename, fsync
 /// the directory.
 pub(super) fn write_whole(path: &Path, parts: &[&[u8]]) -> io::Result<()> {

@@ -16,6 +16,7 @@ use sluice_proto::cluster::v1::raft_service_server::RaftServiceServer;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
+    files::{LOG, SNAPSHOTS},
     identity::{DataDir, Identity},
     log_store::LogStore,
     network::{Addresses, Network},
@@ -100,7 +101,7 @@ impl Group {
         let name = config.cluster_name.clone();
         let dir = blocking(move || dir.set_cluster_name(&name).map(|()| dir)).await??;
         let identity = dir.identity().clone();
-        let snapshots_path = data_dir.join("snapshots");
+        let snapshots_path = data_dir.join(SNAPSHOTS);
         let snapshots = blocking(move || Snapshots::open(snapshots_path)).await??;
         let machine = StateMachine::new(snapshots);
         let replica = machine.replica();
@@ -242,7 +243,7 @@ impl std::fmt::Debug for Group {
 
 /// Takes the data directory and opens its log, which is known to be this node's afterwards.
 async fn open_log(data_dir: &Path, within: Duration) -> Result<(DataDir, LogStore), StartError> {
-    let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
+    let (path, log_path) = (data_dir.to_owned(), data_dir.join(LOG));
     let mut dir = blocking(move || DataDir::open_within(&path, within)).await??;
     let log = blocking(move || LogStore::open(&log_path)).await??;
     finish_recovery(&mut dir, &log)?;

@@ -12,6 +12,7 @@ use openraft::{EntryPayload, RaftLogReader as _, impls::leader_id_adv::LeaderId,
 use super::{
     codec::decode_snapshot,
     discard,
+    files::{LOG, SNAPSHOTS},
     group::{blocking, finish_recovery},
     identity::{self, DataDir, Identity},
     log_store::LogStore,
@@ -80,7 +81,7 @@ pub async fn recover(data_dir: &Path, force: bool) -> Result<Recovery, RecoverEr
 
 /// Takes the data directory of a node that has been here, and makes nothing in any other.
 async fn open_existing(data_dir: &Path) -> Result<(DataDir, LogStore), RecoverError> {
-    let (path, log_path) = (data_dir.to_owned(), data_dir.join("log.redb"));
+    let (path, log_path) = (data_dir.to_owned(), data_dir.join(LOG));
     // One that was thrown away is emptied with its next start.
     if !DataDir::is_one(data_dir) || discard::is_discarded(data_dir) {
         return Err(RecoverError::Nothing);
@@ -153,7 +154,7 @@ struct Known {
 
 impl Known {
     async fn load(data_dir: &Path, log: &mut LogStore) -> Result<Self, RecoverError> {
-        let path = data_dir.join("snapshots");
+        let path = data_dir.join(SNAPSHOTS);
         let newest = blocking(move || Snapshots::open(path)?.newest()).await??;
         let snapshot = newest.map(|bytes| decode_snapshot(&bytes)).transpose()?;
         let (mut known, mut last) = (Self::default(), None);

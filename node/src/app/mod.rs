@@ -41,7 +41,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(30);
 /// Of that, what listeners and Raft need at the end.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// How long the apiserver is asked whether a node that stops is to come back.
+/// How long the apiserver is asked whether a node that stops, or whose disk was removed, is to be there.
 const WANTED_WITHIN: Duration = Duration::from_secs(10);
 /// Between two such questions, and between two looks at what a stop waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -255,11 +255,7 @@ impl Node {
 
     /// Of a node that [`failed`](Self::failed): whether only its disk is what it cannot go on with, and the StatefulSet wants the node.
     pub async fn is_wanted_anew(&self, error: &Error) -> bool {
-        let (Error::Removed(_), Some(statefulset)) = (error, &self.statefulset) else { return false };
-        statefulset.wants(self.coordinator.node()).await.unwrap_or_else(|error| {
-            tracing::warn!("it is not known whether this node is to be part of the cluster again: {error}");
-            false
-        })
+        matches!(error, Error::Removed(_)) && self.is_wanted().await == Some(true)
     }
 
     /// Ends when the disk of a node that was removed may be thrown away: the cluster does not need its vote.
@@ -283,18 +279,18 @@ impl Node {
         discarded.map_err(|error| Error::Coordinator { path, source: Box::new(error.into()) })
     }
 
-    /// Whether this node is not to come back. Nobody says so: it is.
-    async fn is_for_good(&self) -> bool {
-        let Some(statefulset) = &self.statefulset else { return false };
+    /// Whether the StatefulSet has this node; None: there is none to ask, or the apiserver does not say.
+    async fn is_wanted(&self) -> Option<bool> {
+        let statefulset = self.statefulset.as_ref()?;
         let until = Instant::now() + WANTED_WITHIN;
         loop {
             match statefulset.wants(self.coordinator.node()).await {
-                Ok(is_wanted) => return !is_wanted,
+                Ok(is_wanted) => return Some(is_wanted),
                 Err(error) if Instant::now() >= until => {
                     tracing::warn!(
-                        "it is not known whether this stop is for good, so the node stays a member: {error}"
+                        "it is not known whether this node is to be part of the cluster, so it stays as it is: {error}"
                     );
-                    return false;
+                    return None;
                 }
                 Err(_) => sleep(LOOK_EVERY).await,
             }
@@ -327,7 +323,8 @@ impl Node {
         let mut is_for_good = false;
         if was_attached && self.work.is_some() {
             let left = self.coordinator.leave(self.drain_deadline + HANDOVER_MARGIN);
-            ((), is_for_good) = tokio::join!(left, self.is_for_good());
+            let ((), is_wanted) = tokio::join!(left, self.is_wanted());
+            is_for_good = is_wanted == Some(false);
         }
         self.stop_work.send_replace(true);
         let is_all_delivered = match self.work.take() {

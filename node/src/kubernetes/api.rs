@@ -1,18 +1,17 @@
 //! One question to the apiserver, asked as Kubernetes lets a pod ask it: with the token and the certificate authority that lie in the pod,
 //! at the address that its environment names (Kubernetes documentation, "Accessing the Kubernetes API from a Pod").
 
-use std::{env, fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{env, fs, io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-};
+use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
+
+use crate::pipeline::source::connection::{self, ConnectorError};
 
 /// Where Kubernetes mounts what a service account has.
 const MOUNTED: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -45,9 +44,12 @@ pub(crate) enum ApiError {
         /// Why.
         source: io::Error,
     },
-    /// The certificate authority, or what is shown under it.
-    #[error("TLS: {0}")]
-    Tls(String),
+    /// The certificate authority.
+    #[error(transparent)]
+    Authority(#[from] ConnectorError),
+    /// The address cannot stand in a certificate.
+    #[error("KUBERNETES_SERVICE_HOST: {0}")]
+    Name(String),
     /// The connection, or the certificate that it shows.
     #[error("the apiserver at {address} cannot be reached: {source}; does a NetworkPolicy keep this pod from it?")]
     Io {
@@ -119,10 +121,10 @@ impl Api {
         };
         let io = |source| ApiError::Io { address: address.clone(), source };
         // Both are replaced from time to time.
-        let (tls, token) = (self.tls()?, self.read("token")?);
-        let name = ServerName::try_from(self.host.clone()).map_err(|error| ApiError::Tls(error.to_string()))?;
+        let (tls, token) = (connection::tls(Some(&self.mounted.join("ca.crt")))?, self.read("token")?);
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| ApiError::Name(error.to_string()))?;
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(io)?;
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(io)?;
+        let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(io)?;
         let http = |error: hyper::Error| ApiError::Http(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
         let request = Request::get(path)
@@ -135,7 +137,7 @@ impl Api {
             let response = sender.send_request(request).await.map_err(http)?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            Ok((status, body.map_err(|error| ApiError::Http(error.to_string()))?.to_bytes()))
+            Ok::<_, ApiError>((status, body.map_err(|error| ApiError::Http(error.to_string()))?.to_bytes()))
         };
         // The connection carries only this, and ends with it.
         let (answered, _) = tokio::join!(answered, connection);
@@ -149,20 +151,6 @@ impl Api {
         Err(ApiError::Status { status, path: path.to_owned(), message })
     }
 
-    fn tls(&self) -> Result<ClientConfig, ApiError> {
-        let tls = |why: String| ApiError::Tls(format!("{}: {why}", self.mounted.join("ca.crt").display()));
-        let text = self.read("ca.crt")?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&text) {
-            let certificate = certificate.map_err(|error| tls(error.to_string()))?;
-            roots.add(certificate).map_err(|error| tls(error.to_string()))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| tls(error.to_string()))?;
-        Ok(config.with_root_certificates(roots).with_no_client_auth())
-    }
-
     fn read(&self, name: &str) -> Result<Vec<u8>, ApiError> {
         let path = self.mounted.join(name);
         fs::read(&path).map_err(|source| ApiError::File { path, source })
@@ -171,7 +159,12 @@ impl Api {
 
 #[cfg(test)]
 mod tests {
-    use rustls::ServerConfig;
+    use std::sync::Arc;
+
+    use rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    };
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -187,7 +180,7 @@ mod tests {
     /// Asks a server that answers once with `answer`; what it was asked, and what came of it.
     async fn ask(answer: &str, ca: &[u8]) -> anyhow::Result<(String, Result<Bytes, ApiError>)> {
         let chain = CertificateDer::pem_slice_iter(CERT).collect::<Result<_, _>>()?;
-        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(KEY)?;
+        let key = PrivateKeyDer::from_pem_slice(KEY)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let acceptor = TlsAcceptor::from(Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?));

@@ -269,7 +269,8 @@ impl AsyncWrite for Connection {
 /// roots are parsed and kept once; a file that has changed makes another.
 static IN_USE: Mutex<BTreeMap<Option<Vec<u8>>, Weak<ClientConfig>>> = Mutex::new(BTreeMap::new());
 
-fn tls(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, ConnectorError> {
+/// A client's TLS without a certificate of its own, which trusts the CAs in this PEM file; none: the system's.
+pub(crate) fn tls(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, ConnectorError> {
     let fault = |path: &Path, source| ConnectorError::CaFile { path: path.to_owned(), source };
     let read = |path| fs::read(path).map_err(|error| fault(path, pem::Error::Io(error)));
     let text = ca_file.map(read).transpose()?;
